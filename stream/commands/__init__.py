@@ -1,0 +1,1 @@
+"""The programs behind the command line, one module each."""

@@ -1,0 +1,1 @@
+"""Pure counting of decisions by group: panes, intervals, reports."""

@@ -1,0 +1,1 @@
+"""The shell: batch-native Faust transport, agents, dead letters, the local broker."""

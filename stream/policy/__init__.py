@@ -1,0 +1,1 @@
+"""What happens to content: thresholds and rules, as data."""

@@ -1,0 +1,1 @@
+"""Scoring: a batch of events in, logits per harm out."""

@@ -1,0 +1,1 @@
+"""Pure maths of what may be believed: calibration, risk thresholds, selection."""
