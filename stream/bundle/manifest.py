@@ -1,0 +1,162 @@
+"""What `manifest.json` may say: the identity of a bundle, and the size and digest of each of its files."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stream.errors import BundleError
+
+__all__ = [
+    "MANIFEST_NAME",
+    "MAX_FILES",
+    "MAX_FILE_BYTES",
+    "MAX_JSON_BYTES",
+    "SCHEMA_VERSION",
+    "FileEntry",
+    "Manifest",
+    "ModelInput",
+    "TrainingSource",
+    "explain",
+    "parse_manifest",
+    "refuse_newer",
+]
+
+SCHEMA_VERSION = 1
+"""Version of the bundle format. Any change of fields raises it: a field not understood is a promise not kept."""
+
+MANIFEST_NAME = "manifest.json"
+
+MAX_JSON_BYTES = 4 * 1024 * 1024
+"""Largest JSON file of a bundle. Six harms with full histograms are 40 kB; this allows a hundred times that."""
+
+MAX_FILE_BYTES = 2**31 - 1
+"""Largest file of a bundle. A model is one protobuf message, which cannot be longer."""
+
+MAX_FILES = 64
+"""Most files in a bundle: two artefacts, four JSON files, a card and generous room, so that a scan is bounded."""
+
+_SHOWN = 3  # problems named in one error: enough to see a pattern, short enough for a log line
+
+_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,99}){0,3}")
+
+
+def _check_path(path: str) -> str:
+    """Refuse paths that could leave the folder, hide, or mean different files on different systems."""
+    if not _PATH.fullmatch(path):
+        raise ValueError("must be a plain relative path: letters, digits, '.', '_', '-' and at most three '/'")
+    if path == MANIFEST_NAME:
+        raise ValueError("the manifest cannot list itself")
+    return path
+
+
+BundlePath = Annotated[str, AfterValidator(_check_path)]
+Word = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class FileEntry(_Strict):
+    """Size and digest of one file."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bytes: Annotated[int, Field(ge=0, le=MAX_FILE_BYTES)]
+
+
+class ModelInput(_Strict):
+    """How a text becomes rows of the model: overlapping windows of tokens."""
+
+    max_tokens: Annotated[int, Field(ge=8, le=8192)]
+    """Length of a window in tokens, special tokens included."""
+    stride: Annotated[int, Field(ge=0)]
+    """Tokens that a window shares with the one before it."""
+    max_windows: Annotated[int, Field(ge=1, le=256)] = 8
+    """Windows that the evaluation read a text in at most."""
+
+    @model_validator(mode="after")
+    def _check_progress(self) -> ModelInput:
+        if self.stride >= self.max_tokens - 2:  # two special tokens frame a window; the next one must begin later
+            raise ValueError(f"stride ({self.stride}) must be below max_tokens - 2 ({self.max_tokens - 2})")
+        return self
+
+
+class TrainingSource(_Strict):
+    """One source of training data, as its licence asks to be named."""
+
+    source: Word
+    licence: Word
+    rows: Annotated[int, Field(ge=0)]
+
+
+class Manifest(_Strict):
+    """The whole of `manifest.json`. It lists every other file, so its own digest pins the bundle."""
+
+    schema_version: Literal[1]
+    name: Word
+    version: Word
+    created_at: AwareDatetime
+    harms: Annotated[tuple[Word, ...], Field(min_length=1, max_length=64)]
+    """Harms in the order of the columns of the model's logits."""
+    roles: Annotated[tuple[Literal["prompt", "output", "post"], ...], Field(min_length=1)]
+    """Roles of content that the model was trained on."""
+    input: ModelInput
+    artefacts: dict[Literal["cpu", "cuda"], BundlePath]
+    """Model file by execution provider."""
+    tokenizer: BundlePath
+    calibration: BundlePath
+    evaluation: BundlePath
+    card: BundlePath
+    training_data: tuple[TrainingSource, ...]
+    code_version: Word
+    files: Annotated[dict[BundlePath, FileEntry], Field(max_length=MAX_FILES)]
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Manifest:
+        named = (self.tokenizer, self.calibration, self.evaluation, self.card, *self.artefacts.values())
+        missing = sorted(set(named) - set(self.files))
+        if missing:
+            raise ValueError(f"files does not list {', '.join(missing)}")
+        if "cpu" not in self.artefacts:
+            raise ValueError("artefacts must have one for cpu")
+        if len(set(self.harms)) != len(self.harms):
+            raise ValueError("harms must be distinct")
+        return self
+
+
+class _Head(BaseModel):
+    """The one field that is read before anything else is believed."""
+
+    schema_version: Annotated[int, Field(strict=True, ge=1)]
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """Parse the bytes of `manifest.json`; raise `BundleError` naming each field that is wrong."""
+    refuse_newer(content, MANIFEST_NAME)
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        raise BundleError(explain(error, MANIFEST_NAME)) from None
+
+
+def refuse_newer(content: bytes, name: str) -> None:
+    """Raise `BundleError` if the JSON file `name` was written for a later version of this service."""
+    try:
+        version = _Head.model_validate_json(content).schema_version
+    except ValidationError as error:
+        raise BundleError(explain(error, name)) from None
+    if version > SCHEMA_VERSION:
+        raise BundleError(
+            f"{name} has schema version {version}, this service reads up to {SCHEMA_VERSION}: upgrade the service"
+        )
+
+
+def explain(error: ValidationError, name: str) -> str:
+    """Say in one line which fields of the JSON file `name` are wrong, without their values."""
+    problems = error.errors(include_input=False, include_url=False)
+    shown = [f"{'.'.join(map(str, problem['loc'])) or 'content'}: {problem['msg']}" for problem in problems[:_SHOWN]]
+    more = f" (and {len(problems) - _SHOWN} more)" if len(problems) > _SHOWN else ""
+    return f"{name} is not valid: {'; '.join(shown)}{more}"
