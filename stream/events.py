@@ -100,6 +100,11 @@ class Generator(BaseModel):
     name: Name
     version: Annotated[str, Field(max_length=128)] | None = None
 
+    @property
+    def label(self) -> str:
+        """Name and version as one word, `name@version`."""
+        return self.name if self.version is None else f"{self.name}@{self.version}"
+
 
 class Image(BaseModel):
     """An image, as base64 bytes (`data`) or by reference (`url`); never fetched by the service."""

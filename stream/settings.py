@@ -96,6 +96,12 @@ class Settings(BaseModel):
         le=1_048_576,
         description="Records fetched and not yet published, per worker; fetching pauses above.",
     )
+    buffer_max_bytes: int = Field(
+        134_217_728,
+        ge=1_048_576,
+        le=17_179_869_184,
+        description="Bytes fetched and not yet published, per worker; outputs in memory are two to four times as large.",
+    )
     max_partition_fetch_bytes: int = Field(
         1_048_576, ge=65536, le=104_857_600, description="Bytes fetched at once per partition; Kafka's default."
     )

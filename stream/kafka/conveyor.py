@@ -1,0 +1,196 @@
+"""Carries slices from the agent through a stage to the publisher, in order, and acknowledges them.
+
+    agent ─► submit ─► waiting ─► [one thread: stage.run] ─► publisher ─► broker's acknowledgement ─► ledger.finish
+
+The stage runs in one thread of its own, so that a model call never blocks the event loop; two units are handed to the
+thread at a time, so that it never idles while the loop publishes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from mode import Service
+
+from stream.events import SourceRecord
+from stream.kafka.ledger import Ledger, Partition, Slice
+from stream.kafka.publisher import Delivery, Load, Publisher
+
+__all__ = ["Conveyor", "Stage", "Unit", "Watcher"]
+
+UNITS_AHEAD = 2
+"""Units handed to the thread at a time: one runs, one waits, so that the thread never idles."""
+
+DRAIN_POLL_S = 0.005
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unit:
+    """Consecutive slices of one partition that are worked on and acknowledged together."""
+
+    partition: Partition
+    slices: Sequence[Slice]
+    records: Sequence[SourceRecord]
+    started_at: float
+    """Monotonic seconds when it was handed to the thread."""
+
+
+class Stage(Protocol):
+    """What a worker does with records. Runs in the conveyor's thread; an exception is a bug and stops the worker."""
+
+    def run(self, partition: Partition, records: Sequence[SourceRecord]) -> Mapping[Partition, Load]:
+        """Turn records of one partition, in offset order, into outputs."""
+        ...
+
+    def refused(self, record: SourceRecord, *, source: Partition, destination: Partition) -> Mapping[Partition, Load]:
+        """Say what to send in place of an output the broker refuses for ever. Runs on the event loop."""
+        ...
+
+
+class Watcher(Protocol):
+    """What is told about the work, for metrics."""
+
+    def unit_started(self, records: int, queued_s: float) -> None: ...
+    def unit_finished(self, seconds: float) -> None: ...
+
+
+class Conveyor(Service):  # type: ignore[misc] - mode ships no types
+    """Owns the stage's thread and the publisher of one worker."""
+
+    abstract = False
+
+    def __init__(
+        self,
+        stage: Stage,
+        publisher: Publisher,
+        ledger: Ledger,
+        watcher: Watcher,
+        *,
+        max_records: int,
+        gather_s: float = 0.0,
+        drain_s: float,
+    ) -> None:
+        """`gather_s` lets slices collect into larger units; 0 starts each as soon as the thread is free."""
+        super().__init__()
+        self._stage, self._publisher, self._ledger, self._watcher = stage, publisher, ledger, watcher
+        self._max_records, self._gather_s, self._drain_s = max_records, gather_s, drain_s
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fairway-stage")
+        self._waiting: deque[Slice] = deque()
+        self._wake = asyncio.Event()
+        self._running: asyncio.Queue[tuple[Unit, asyncio.Future[Mapping[Partition, Load]]]] = asyncio.Queue()
+        self._ahead = asyncio.Semaphore(UNITS_AHEAD)
+        self._in_thread = 0
+        self._last_serial: int | None = None
+        self.last_progress = time.monotonic()
+
+    # --- in ------------------------------------------------------------------------------------------------------
+    def submit(self, piece: Slice) -> None:
+        """Take a slice from the agent. Never waits, so that a cancelled agent cannot lose one halfway."""
+        if self._ledger.is_stale(piece):
+            self._last_serial = None
+            return
+        if self._last_serial is not None and piece.serial != self._last_serial + 1:
+            raise RuntimeError(
+                f"a slice of {piece.partition.topic}-{piece.partition.partition} was lost between fetch and agent; "
+                "the worker stops so that it is read again"
+            )
+        self._last_serial = piece.serial
+        if not self.is_busy:
+            self.last_progress = time.monotonic()  # idle until now is not stuck
+        self._waiting.append(piece)
+        self._wake.set()
+
+    # --- through -------------------------------------------------------------------------------------------------
+    @Service.task  # type: ignore[untyped-decorator] - mode ships no types
+    async def _start_units(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self.should_stop:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._gather_s:
+                await asyncio.sleep(self._gather_s)
+            while self._waiting:
+                await self._ahead.acquire()
+                unit = self._next_unit()
+                if unit is None:
+                    self._ahead.release()
+                    break
+                self._in_thread += 1
+                self._watcher.unit_started(len(unit.records), unit.started_at - unit.slices[0].fetched_at)
+                future = loop.run_in_executor(self._thread, self._stage.run, unit.partition, unit.records)
+                self._running.put_nowait((unit, future))
+
+    def _next_unit(self) -> Unit | None:
+        """Take the oldest slice and those of its partition right behind it, up to the bound."""
+        if not self._waiting:
+            return None  # withdrawn while we waited for the thread
+        first = self._waiting.popleft()
+        slices, size = [first], len(first.records)
+        while (
+            self._waiting
+            and self._waiting[0].partition == first.partition
+            and size + len(self._waiting[0].records) <= self._max_records
+        ):
+            slices.append(self._waiting.popleft())
+            size += len(slices[-1].records)
+        records = first.records if len(slices) == 1 else [record for piece in slices for record in piece.records]
+        return Unit(first.partition, slices, records, time.monotonic())
+
+    # --- out -----------------------------------------------------------------------------------------------------
+    @Service.task  # type: ignore[untyped-decorator] - mode ships no types
+    async def _collect_units(self) -> None:
+        while not self.should_stop:
+            unit, future = await self._running.get()
+            try:
+                loads = await future
+            except Exception as error:  # noqa: BLE001 - a bug in the stage: stop the worker, nothing acknowledged
+                await self.crash(error)
+                return
+            self._ahead.release()
+            self._in_thread -= 1
+            if not self._ledger.is_stale(unit.slices[0]):  # else the new owner reads these records again
+                self._publisher.put(self._delivery(unit), loads)
+
+    def _delivery(self, unit: Unit) -> Delivery:
+        def done() -> None:
+            self.last_progress = time.monotonic()
+            for piece in unit.slices:
+                self._ledger.finish(piece)
+            self._watcher.unit_finished(self.last_progress - unit.started_at)
+
+        def refused(destination: Partition, source: int) -> Mapping[Partition, Load]:
+            return self._stage.refused(unit.records[source], source=unit.partition, destination=destination)
+
+        return Delivery(on_done=done, on_refused=refused)
+
+    @Service.task  # type: ignore[untyped-decorator] - mode ships no types
+    async def _publish(self) -> None:
+        try:
+            await self._publisher.run()
+        except Exception as error:  # noqa: BLE001 - what a person must mend: stop the worker, nothing acknowledged
+            await self.crash(error)
+
+    # --- drain ---------------------------------------------------------------------------------------------------
+    @property
+    def is_busy(self) -> bool:
+        """True while work is waiting, in the thread or being published."""
+        return bool(self._waiting) or self._in_thread > 0 or not self._publisher.is_idle
+
+    async def drain(self) -> None:
+        """Give back what is not started and finish what is, for at most `drain_s`; the rest is read again later."""
+        self._waiting.clear()
+        self._last_serial = None
+        deadline = time.monotonic() + self._drain_s
+        while self.is_busy and not self.should_stop and time.monotonic() < deadline:
+            await asyncio.sleep(DRAIN_POLL_S)
+        self._publisher.abandon()
+
+    async def on_stop(self) -> None:
+        """Stop the thread without waiting for a model call that hangs."""
+        self._thread.shutdown(wait=False, cancel_futures=True)

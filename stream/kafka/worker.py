@@ -1,0 +1,208 @@
+"""One worker process: a Faust app whose agent feeds a conveyor, with the slice transport under it.
+
+Shutdown order (SIGTERM, or a rebalance up to the last line): fetching stops; slices nobody started are given back; what
+is in the stage's thread is finished and published, for at most `drain_s`; the finished prefix is committed; the group
+is left. Whatever did not make it is read again by the next owner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+from faust.web import Request, Response, View
+from mode import Service
+
+from stream.kafka.clients import aiokafka_settings, faust_credentials
+from stream.kafka.conveyor import Conveyor, Stage
+from stream.kafka.ledger import Ledger, Partition
+from stream.kafka.publisher import Publisher
+from stream.kafka.transport import SliceConsumer, SliceProducer, SliceTopic, install
+from stream.settings import Settings
+from stream.telemetry import Telemetry
+
+__all__ = ["StagePlan", "WorkerHandle", "build_worker", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """What a worker of one stage reads and how."""
+
+    name: str
+    """The consumer group is `GROUP-NAME`."""
+    topic: str
+    stage: Stage
+    max_records: int
+    """Records worked on together."""
+    gather_s: float = 0.0
+    start_offsets: Callable[[Iterable[Partition]], Awaitable[Mapping[Partition, int]]] | None = None
+    """Where to start reading, for a stage that keeps its own position."""
+    housekeeping: Callable[[], Awaitable[None]] | None = None
+    """Runs beside the conveyor for as long as the worker lives: policy reload, say."""
+
+
+class WorkerHandle:
+    """A built worker: the app to run and what health checks look at."""
+
+    def __init__(self, app: faust.App, conveyor: Conveyor, ledger: Ledger, *, live_s: float) -> None:
+        self.app, self.conveyor, self.ledger = app, conveyor, ledger
+        self._live_s = live_s
+
+    @property
+    def is_live(self) -> bool:
+        """True unless work is in hand and nothing was finished for `live_s`."""
+        return not self.conveyor.is_busy or time.monotonic() - self.conveyor.last_progress < self._live_s
+
+    @property
+    def is_ready(self) -> bool:
+        """True when the model is warm (it is before the app starts) and partitions are assigned."""
+        return bool(self.app.started and not self.app.rebalancing and self.app.consumer.assignment())
+
+
+def build_worker(settings: Settings, plan: StagePlan, telemetry: Telemetry) -> WorkerHandle:
+    """Put a worker together; nothing is connected before the app starts."""
+    app = _app(settings, plan)
+    ledger = Ledger()
+    publisher = Publisher(lambda: app.producer, on_round=telemetry.round_published)
+    conveyor = Conveyor(
+        plan.stage,
+        publisher,
+        ledger,
+        telemetry,
+        max_records=plan.max_records,
+        gather_s=plan.gather_s,
+        drain_s=settings.drain_s,
+    )
+    install(
+        app,
+        settings.bootstrap_servers,
+        consumer=_consumer_class(settings, plan, ledger, conveyor),
+        producer=type("WorkerProducer", (SliceProducer,), {"client_settings": _producer_settings(settings)}),
+    )
+    app.service(conveyor)
+    if plan.housekeeping is not None:
+        app.service(_Housekeeping(plan.housekeeping))
+    topic = SliceTopic(app, topics=[plan.topic], key_serializer="raw", value_serializer="raw", internal=False)
+
+    @app.agent(topic, name=plan.name)  # type: ignore[untyped-decorator] - faust ships no types
+    async def carry(stream: Any) -> None:  # faust.StreamT, untyped
+        async for piece in stream:
+            conveyor.submit(piece)
+
+    handle = WorkerHandle(app, conveyor, ledger, live_s=settings.live_s)
+    _pages(app, handle, telemetry)
+    _observe(app, ledger, telemetry)
+    return handle
+
+
+def run(handle: WorkerHandle) -> None:
+    """Run until a signal or a crash. A crash raises its reason."""
+    for name in ("faust", "aiokafka", "mode"):
+        # A fifth of Faust's CPU goes into debug records that no handler prints.
+        logging.getLogger(name).setLevel(logging.WARNING)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    worker = faust.Worker(
+        handle.app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False, loglevel="WARNING"
+    )
+    worker.spinner = None
+    worker.execute_from_commandline()
+
+
+def _app(settings: Settings, plan: StagePlan) -> faust.App:
+    return faust.App(
+        f"{settings.group}-{plan.name}",
+        broker="kafka://",  # replaced by `install`
+        broker_credentials=faust_credentials(settings),
+        broker_commit_interval=settings.commit_interval_s,
+        broker_commit_every=None,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.session_timeout_s / 5,
+        broker_rebalance_timeout=settings.rebalance_timeout_s,
+        broker_request_timeout=settings.request_timeout_s,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=settings.max_partition_fetch_bytes,
+        consumer_group_instance_id=settings.instance_id,
+        producer_request_timeout=settings.request_timeout_s,
+        producer_max_batch_size=settings.produce_batch_bytes,
+        producer_max_request_size=settings.produce_batch_bytes,
+        producer_linger=settings.linger_ms / 1000,
+        producer_compression_type=None if settings.compression == "none" else settings.compression,
+        stream_wait_empty=True,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        store="memory://",
+        web_enabled=settings.web_port != 0,
+        web_bind=settings.web_host,
+        web_port=settings.web_port or 6066,
+    )
+
+
+def _consumer_class(settings: Settings, plan: StagePlan, ledger: Ledger, conveyor: Conveyor) -> type:
+    """Faust makes the consumer itself, from a class: what it needs is given as class attributes."""
+    return type(
+        "WorkerConsumer",
+        (SliceConsumer,),
+        {
+            "ledger": ledger,
+            "slice_max_records": plan.max_records,
+            "buffer_max_records": settings.buffer_max_records,
+            "buffer_max_bytes": settings.buffer_max_bytes,
+            "drain": staticmethod(conveyor.drain),
+            "start_offsets": staticmethod(plan.start_offsets) if plan.start_offsets else None,
+        },
+    )
+
+
+def _producer_settings(settings: Settings) -> Mapping[str, Any]:
+    return aiokafka_settings(settings)
+
+
+class _Housekeeping(Service):  # type: ignore[misc] - mode ships no types
+    abstract = False
+
+    def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self._work = work
+
+    @Service.task  # type: ignore[untyped-decorator] - mode ships no types
+    async def _run(self) -> None:
+        await self._work()
+
+
+def _observe(app: faust.App, ledger: Ledger, telemetry: Telemetry) -> None:
+    def lag() -> dict[int, int]:
+        """Read from Faust's monitor: end of the log as last fetched, minus committed."""
+        ends, commits = app.monitor.tp_end_offsets, app.monitor.tp_committed_offsets
+        return {tp.partition: end - commits.get(tp, 0) for tp, end in ends.items() if end is not None}
+
+    telemetry.watch(
+        {
+            "fairway_records_in_hand": ("Records fetched and not yet published.", lambda: ledger.records_in_hand),
+            "fairway_bytes_in_hand": ("Bytes fetched and not yet published.", lambda: ledger.bytes_in_hand),
+        },
+        lag,
+    )
+
+    @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator] - faust ships no types
+    async def revoked(_app: faust.App, _revoked: Any, **_signal: Any) -> None:
+        telemetry.rebalances.inc()
+
+
+def _pages(app: faust.App, handle: WorkerHandle, telemetry: Telemetry) -> None:
+    @app.page("/live")  # type: ignore[untyped-decorator] - faust ships no types
+    async def live(self: View, request: Request) -> Response:  # noqa: ARG001
+        return self.json({"live": handle.is_live}, status=200 if handle.is_live else 503)
+
+    @app.page("/ready")  # type: ignore[untyped-decorator] - faust ships no types
+    async def ready(self: View, request: Request) -> Response:  # noqa: ARG001
+        return self.json({"ready": handle.is_ready}, status=200 if handle.is_ready else 503)
+
+    @app.page("/metrics")  # type: ignore[untyped-decorator] - faust ships no types
+    async def metrics(self: View, request: Request) -> Response:  # noqa: ARG001
+        return self.bytes(telemetry.exposition(), content_type=telemetry.content_type)
