@@ -1,0 +1,122 @@
+"""Connections to Kafka: what the settings say, in the words kafka-python and aiokafka both use."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.errors import (
+    AuthorizationError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    NoBrokersAvailable,
+    SaslAuthenticationFailedError,
+)
+
+from stream.errors import BrokerError, ConfigError
+from stream.settings import Settings
+
+__all__ = ["Secret", "broker_errors", "connection", "open_admin", "open_consumer", "open_producer", "ssl_context"]
+
+# A command says after ten seconds that nobody answers; a worker is restarted by whatever supervises it.
+BOOTSTRAP_TIMEOUT_MS = 10_000
+
+
+class Secret(str):
+    """A string that shows itself only to whoever asks for its characters: kafka-python logs its configuration."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'**********'"
+
+
+def connection(settings: Settings) -> dict[str, Any]:
+    """Keyword arguments for any client of kafka-python or aiokafka: servers, TLS and SASL.
+
+    The values have as many types as there are arguments, hence Any. Raises `ConfigError` for TLS files that cannot be
+    used.
+    """
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
+        "security_protocol": settings.security_protocol,
+        "ssl_context": ssl_context(settings),
+        "request_timeout_ms": round(settings.request_timeout_s * 1000),
+    }
+    if settings.security_protocol.startswith("SASL") and settings.sasl_password is not None:
+        arguments["sasl_mechanism"] = settings.sasl_mechanism
+        arguments["sasl_plain_username"] = settings.sasl_username
+        arguments["sasl_plain_password"] = Secret(settings.sasl_password.get_secret_value())
+    return arguments
+
+
+def ssl_context(settings: Settings) -> ssl.SSLContext | None:
+    """The TLS context: certificate and host name of the broker are verified; None where the protocol has no TLS."""
+    if not settings.security_protocol.endswith("SSL"):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.ssl_cafile)
+        if settings.ssl_certfile is not None:
+            context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile)
+    except OSError as error:  # ssl.SSLError is one
+        files = [str(f) for f in (settings.ssl_cafile, settings.ssl_certfile, settings.ssl_keyfile) if f is not None]
+        raise ConfigError(
+            f"cannot use the TLS files {', '.join(files)}: {error}; mend ssl_cafile, ssl_certfile or ssl_keyfile"
+        ) from None
+    return context
+
+
+def open_admin(settings: Settings) -> KafkaAdminClient:
+    """An admin client, connected. Close it. Raises `BrokerError` when no broker answers."""
+    with broker_errors(settings):
+        return KafkaAdminClient(**connection(settings), bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS)
+
+
+def open_consumer(settings: Settings, **arguments: Any) -> KafkaConsumer:
+    """A consumer that commits nothing by itself; `arguments` are kafka-python's. Raises `BrokerError`."""
+    with broker_errors(settings):
+        return KafkaConsumer(
+            **connection(settings),
+            bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
+            enable_auto_commit=False,
+            **arguments,
+        )
+
+
+def open_producer(settings: Settings, **arguments: Any) -> KafkaProducer:
+    """A producer that waits for all in-sync replicas; `arguments` are kafka-python's. Raises `BrokerError`."""
+    with broker_errors(settings):
+        return KafkaProducer(
+            **connection(settings),
+            bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
+            acks="all",
+            **arguments,
+        )
+
+
+@contextmanager
+def broker_errors(settings: Settings) -> Iterator[None]:
+    """Turn kafka-python's errors into a `BrokerError` that says which cluster and what to look at."""
+    try:
+        yield
+    except (NoBrokersAvailable, KafkaConnectionError, KafkaTimeoutError) as error:
+        raise BrokerError(
+            f"no Kafka broker answers at {settings.bootstrap_servers} ({error}); start one with `fairway broker`, "
+            "or mend bootstrap_servers and security_protocol"
+        ) from None
+    except SaslAuthenticationFailedError:
+        raise BrokerError(
+            f"the Kafka brokers at {settings.bootstrap_servers} refuse the SASL user {settings.sasl_username!r}; "
+            "mend sasl_mechanism, sasl_username or sasl_password"
+        ) from None
+    except AuthorizationError as error:
+        raise BrokerError(
+            f"the Kafka brokers at {settings.bootstrap_servers} do not allow this ({error}); "
+            f"grant it to the user {settings.sasl_username!r}"
+        ) from None
+    except KafkaError as error:
+        raise BrokerError(f"the Kafka brokers at {settings.bootstrap_servers} failed: {error}") from None

