@@ -22,6 +22,9 @@ __all__ = ["ModerateStage", "OutputTopics", "TRACE_HEADERS"]
 TRACE_HEADERS = frozenset({"traceparent", "tracestate", "baggage", "b3"})
 """Headers carried from the event to everything made from it, so that a trace does not end here (W3C, B3)."""
 
+NO_HEADERS: list[tuple[str, bytes]] = []
+"""Shared and never written to; aiokafka insists on a list."""
+
 
 @dataclass(frozen=True, slots=True)
 class OutputTopics:
@@ -114,5 +117,5 @@ def _load(records: Sequence[SourceRecord], positions: Sequence[int], values: Seq
     for position, value in zip(positions, values, strict=True):
         record = records[position]
         headers = record.headers
-        out.append((record.key, value, [h for h in headers if h[0] in TRACE_HEADERS] if headers else ()))
+        out.append((record.key, value, [h for h in headers if h[0] in TRACE_HEADERS] if headers else NO_HEADERS))
     return Load(out, positions)

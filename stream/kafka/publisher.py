@@ -35,8 +35,8 @@ __all__ = ["Delivery", "Load", "OutRecord", "Publisher", "SendsBatches"]
 
 log = structlog.get_logger(__name__)
 
-OutRecord = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
-"""Key, value and headers. A plain tuple: a million of these are made per 15 seconds, and a named one costs ten times as
+OutRecord = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+"""Key, value and headers (aiokafka insists on a list). A plain tuple: a million of these are made per 15 seconds, and a named one costs ten times as
 much to make."""
 
 REFUSED = (

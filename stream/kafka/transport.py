@@ -26,7 +26,7 @@ from yarl import URL
 
 from stream.kafka.ledger import Ledger, Partition, Slice
 
-__all__ = ["PRIVATE_NAMES", "SliceConsumer", "SliceProducer", "SliceTopic", "SliceTransport", "install"]
+__all__ = ["PRIVATE_NAMES", "SliceConsumer", "SliceProducer", "SliceTopic", "install"]
 
 log = structlog.get_logger(__name__)
 
@@ -186,11 +186,8 @@ class SliceProducer(driver.Producer):
     a failure is always answered with `renew`.
     """
 
-    client_settings: Mapping[str, Any]
-    """TLS and SASL settings for the client; set by `install`."""
-
     def _settings_extra(self) -> Mapping[str, Any]:
-        return {"acks": "all", "enable_idempotence": True, **self.client_settings}
+        return {"acks": "all", "enable_idempotence": True}
 
     @property
     def client(self) -> AIOKafkaProducer:
@@ -208,16 +205,13 @@ class SliceProducer(driver.Producer):
                 await asyncio.wait_for(old.stop(), close_within_s)
 
 
-class SliceTransport(driver.Transport):
-    """Faust's aiokafka transport with the two classes above in place."""
+def install(app: faust.App, bootstrap_servers: str, *, consumer: type[SliceConsumer]) -> None:
+    """Give an app the slice transport, with a `SliceConsumer` class configured for one worker."""
 
-    Consumer: ClassVar[type] = SliceConsumer
-    Producer: ClassVar[type] = SliceProducer
+    class WorkerTransport(driver.Transport):  # type: ignore[misc] - faust ships no types
+        Consumer: ClassVar[type] = consumer
+        Producer: ClassVar[type] = SliceProducer
 
-
-def install(app: faust.App, bootstrap_servers: str, *, consumer: type, producer: type) -> None:
-    """Give an app the slice transport, with `SliceConsumer` and `SliceProducer` classes configured for one worker."""
-    transport = type("WorkerTransport", (SliceTransport,), {"Consumer": consumer, "Producer": producer})
     urls = [URL(f"kafka://{server.strip()}") for server in bootstrap_servers.split(",")]
-    app.transport = transport(urls, app)
-    app.producer_transport = transport(urls, app)
+    app.transport = WorkerTransport(urls, app)
+    app.producer_transport = WorkerTransport(urls, app)

@@ -18,11 +18,11 @@ import faust
 from faust.web import Request, Response, View
 from mode import Service
 
-from stream.kafka.clients import aiokafka_settings, faust_credentials
+from stream.kafka.clients import ssl_context
 from stream.kafka.conveyor import Conveyor, Stage
 from stream.kafka.ledger import Ledger, Partition
 from stream.kafka.publisher import Publisher
-from stream.kafka.transport import SliceConsumer, SliceProducer, SliceTopic, install
+from stream.kafka.transport import SliceConsumer, SliceTopic, install
 from stream.settings import Settings
 from stream.telemetry import Telemetry
 
@@ -78,12 +78,7 @@ def build_worker(settings: Settings, plan: StagePlan, telemetry: Telemetry) -> W
         gather_s=plan.gather_s,
         drain_s=settings.drain_s,
     )
-    install(
-        app,
-        settings.bootstrap_servers,
-        consumer=_consumer_class(settings, plan, ledger, conveyor),
-        producer=type("WorkerProducer", (SliceProducer,), {"client_settings": _producer_settings(settings)}),
-    )
+    install(app, settings.bootstrap_servers, consumer=_consumer_class(settings, plan, ledger, conveyor))
     app.service(conveyor)
     if plan.housekeeping is not None:
         app.service(_Housekeeping(plan.housekeeping))
@@ -118,7 +113,7 @@ def _app(settings: Settings, plan: StagePlan) -> faust.App:
     return faust.App(
         f"{settings.group}-{plan.name}",
         broker="kafka://",  # replaced by `install`
-        broker_credentials=faust_credentials(settings),
+        broker_credentials=_credentials(settings),
         broker_commit_interval=settings.commit_interval_s,
         broker_commit_every=None,
         broker_session_timeout=settings.session_timeout_s,
@@ -143,24 +138,29 @@ def _app(settings: Settings, plan: StagePlan) -> faust.App:
     )
 
 
-def _consumer_class(settings: Settings, plan: StagePlan, ledger: Ledger, conveyor: Conveyor) -> type:
+def _consumer_class(settings: Settings, plan: StagePlan, ledger: Ledger, conveyor: Conveyor) -> type[SliceConsumer]:
     """Faust makes the consumer itself, from a class: what it needs is given as class attributes."""
-    return type(
-        "WorkerConsumer",
-        (SliceConsumer,),
-        {
-            "ledger": ledger,
-            "slice_max_records": plan.max_records,
-            "buffer_max_records": settings.buffer_max_records,
-            "buffer_max_bytes": settings.buffer_max_bytes,
-            "drain": staticmethod(conveyor.drain),
-            "start_offsets": staticmethod(plan.start_offsets) if plan.start_offsets else None,
-        },
-    )
+    attributes = {
+        "ledger": ledger,
+        "slice_max_records": plan.max_records,
+        "buffer_max_records": settings.buffer_max_records,
+        "buffer_max_bytes": settings.buffer_max_bytes,
+        "drain": staticmethod(conveyor.drain),
+        "start_offsets": staticmethod(plan.start_offsets) if plan.start_offsets else None,
+    }
+    return type("WorkerConsumer", (SliceConsumer,), attributes)
 
 
-def _producer_settings(settings: Settings) -> Mapping[str, Any]:
-    return aiokafka_settings(settings)
+def _credentials(settings: Settings) -> faust.SASLCredentials | faust.SSLCredentials | None:
+    context = ssl_context(settings)
+    if settings.sasl_password is not None and settings.security_protocol.startswith("SASL"):
+        return faust.SASLCredentials(
+            mechanism=settings.sasl_mechanism,
+            username=settings.sasl_username,
+            password=settings.sasl_password.get_secret_value(),
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context is not None else None
 
 
 class _Housekeeping(Service):  # type: ignore[misc] - mode ships no types
