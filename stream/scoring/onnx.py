@@ -1,0 +1,178 @@
+"""A scorer that runs a bundle's model with ONNX Runtime: events in, logits per harm out, whatever single rows do."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.bundle import Bundle
+from stream.errors import BundleError, ProviderError, ScoringError
+from stream.events import EventBatch, FailCondition, Scores
+from stream.scoring.batching import MicroBatch, length_classes, micro_batches, most_rows
+from stream.scoring.modality import find_text
+from stream.scoring.session import OnnxSession, Provider, RunError, open_session
+from stream.scoring.tokenize import ModelInputs, TokenWindows, WindowTokenizer
+
+__all__ = ["OnnxScorer"]
+
+PROBE_TEXTS = ("a", "The quick brown fox jumps over the lazy dog, and nobody was harmed.")
+"""Scored at load to warm up and compare providers, and again when nothing else can be scored, to tell a broken runtime
+from a bad text."""
+
+MAX_PROVIDER_DIFFERENCE = 0.1
+"""Largest difference in a probe's logit between the CUDA artefact and the CPU one, on which the calibration was fitted.
+Half precision differs by up to 0.07 (bf16, 400 texts, measured); above that it is another model or a wrong kernel."""
+
+
+class OnnxScorer:
+    """Scores text with one loaded model. Immutable after construction, so threads may share it.
+
+    Same content, same bundle, same provider: same bits, whatever the batch-mates. A row is padded to a length that
+    depends on the row alone; on CUDA, where kernels are also chosen by the number of rows, every call of a length has
+    the same number of rows, idle ones included. The exception is a call that had to be split for want of memory.
+    """
+
+    def __init__(
+        self,
+        session: OnnxSession,
+        tokenizer: WindowTokenizer,
+        *,
+        harms: tuple[str, ...],
+        window: int,
+        max_batch_tokens: int,
+    ) -> None:
+        """Warm `session` up. Raises `BundleError` where the model does not fit its tokenizer or its manifest."""
+        self.harms = harms
+        self.provider: str = session.provider
+        self._session = session
+        self._tokenizer = tokenizer
+        self._classes = length_classes(window)
+        self._max_batch_tokens = max_batch_tokens
+        self._fixed_rows = session.provider == "cuda"
+        self._warm_up()
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, *, provider: Provider, max_batch_tokens: int, max_windows: int) -> OnnxScorer:
+        """Load a verified bundle for `provider`.
+
+        Without an artefact for CUDA the one for the CPU runs there, provided that every operator does. Raises
+        `BundleError` where the bundle cannot be served, `ProviderError` where `provider` is not what would run it.
+        """
+        manifest = bundle.manifest
+        tokenizer = WindowTokenizer(
+            bundle.read(manifest.tokenizer),
+            window=manifest.input.max_tokens,
+            overlap=manifest.input.stride,
+            max_windows=max_windows,
+        )
+
+        def open_on(place: Provider) -> OnnxScorer:
+            model = bundle.read(manifest.artefacts.get(place, manifest.artefacts["cpu"]))
+            return cls(
+                open_session(model, place, harms=len(manifest.harms)),
+                tokenizer,
+                harms=manifest.harms,
+                window=manifest.input.max_tokens,
+                max_batch_tokens=max_batch_tokens,
+            )
+
+        scorer = open_on(provider)
+        if provider != "cpu":
+            scorer.refuse_difference(open_on("cpu"))
+        return scorer
+
+    def score(self, events: EventBatch) -> Scores:
+        """Score m events; see `Scores`. Raises `ScoringError` where the runtime fails on texts that are known to work.
+
+        A text that the model fails on, or gives no finite logit for, has NaN logits and `SCORER_ERROR`.
+        """
+        readable = find_text(events)
+        logits = np.full((len(events), len(self.harms)), np.nan, dtype=np.float32)
+        conditions = readable.conditions
+        counts = np.zeros(len(events), dtype=np.int16)
+        if readable.texts:
+            windows = self._tokenizer.read(readable.texts)
+            layout = windows.layout
+            scored = np.maximum.reduceat(self._score_windows(windows), layout.firsts, axis=0)
+            failed = np.isnan(scored[:, 0])
+            if failed.all():
+                self._score_probes()
+            logits[readable.rows] = scored
+            conditions[readable.rows] |= _bit(FailCondition.SCORER_ERROR, failed)
+            conditions[readable.rows] |= _bit(FailCondition.TRUNCATED, layout.cut)
+            counts[readable.rows] = layout.counts
+        return Scores(logits, conditions, counts)
+
+    def refuse_difference(self, reference: OnnxScorer) -> None:
+        """Raise `ProviderError` unless the probes' logits agree with those of `reference`."""
+        difference = float(np.abs(self._score_probes() - reference._score_probes()).max())
+        if difference > MAX_PROVIDER_DIFFERENCE:
+            raise ProviderError(
+                f"on {self.provider} a probe's logit differs by {difference:.3f} from that on {reference.provider}, "
+                f"where the calibration was fitted; {MAX_PROVIDER_DIFFERENCE} is allowed. Export an artefact for "
+                f"{self.provider} that agrees, or set provider to {reference.provider}"
+            )
+
+    def _score_windows(self, windows: TokenWindows) -> NDArray[np.float32]:
+        """The logits of r windows, (r, h) float32, NaN where the model failed."""
+        logits = np.full((len(windows.lengths), len(self.harms)), np.nan, dtype=np.float32)
+        for batch in self._batches(windows):
+            self._run_or_split(windows, batch, logits)
+        # NaN in all of the row, so that no maximum over a text's windows can hide it.
+        logits[~np.isfinite(logits).all(axis=1)] = np.nan
+        return logits
+
+    def _run_or_split(self, windows: TokenWindows, batch: MicroBatch, logits: NDArray[np.float32]) -> None:
+        """Run `batch`; where the call fails, run smaller ones, down to the rows at fault, whose logits stay NaN.
+
+        Smaller calls serve both causes: one too large for the memory, and one with a row that the model cannot take.
+        """
+        try:
+            self._run(windows, batch, logits)
+        except RunError:
+            for smaller in batch.smaller():
+                self._run_or_split(windows, smaller, logits)
+
+    def _run(self, windows: TokenWindows, batch: MicroBatch, logits: NDArray[np.float32]) -> None:
+        """Fill `logits` for the rows of `batch`. Raises `RunError`."""
+        logits[batch.rows] = self._session.run(windows.inputs(batch))[: len(batch.rows)]
+
+    def _batches(self, windows: TokenWindows) -> list[MicroBatch]:
+        return micro_batches(
+            windows.lengths, self._classes, max_tokens=self._max_batch_tokens, fixed_rows=self._fixed_rows
+        )
+
+    def _score_probes(self) -> NDArray[np.float32]:
+        """The logits of the probes, finite; otherwise raise `ScoringError`, for nothing can be scored."""
+        windows = self._tokenizer.read(PROBE_TEXTS)
+        logits = np.empty((len(windows.lengths), len(self.harms)), dtype=np.float32)
+        for batch in self._batches(windows):
+            self._run(windows, batch, logits)
+        if not np.isfinite(logits).all():
+            raise ScoringError(
+                f"on {self.provider} the model gives no finite logits for a plain sentence; export it again"
+            )
+        return logits
+
+    def _warm_up(self) -> None:
+        """Run the largest calls there will be, so that memory is found short now and not in traffic.
+
+        They hold the tokenizer's largest id, which a model with another vocabulary does not have.
+        """
+        for length in (self._classes if self._fixed_rows else self._classes[-1:]).tolist():
+            rows = most_rows(length, max_tokens=self._max_batch_tokens)
+            ids = np.full((rows, length), self._tokenizer.largest_id, dtype=np.int64)
+            try:
+                logits = self._session.run(ModelInputs(ids, np.ones_like(ids)))
+            except RunError as error:
+                raise BundleError(
+                    f"the model cannot take a full call of its tokenizer's tokens: {error}; lower max_batch_tokens "
+                    "if memory is short, or export the bundle again"
+                ) from None
+            if logits.shape != (rows, len(self.harms)):
+                raise BundleError(f"the model gives logits of shape {logits.shape}, not {(rows, len(self.harms))}")
+        self._score_probes()
+
+
+def _bit(condition: FailCondition, where: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return where.astype(np.uint8) << np.uint8(condition)

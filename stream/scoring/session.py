@@ -1,0 +1,199 @@
+"""One ONNX model on exactly the execution provider that was asked for; the only module that imports onnxruntime.
+
+ONNX Runtime would rather run a model somewhere than not at all. Asked for CUDA alone on a machine without it, it gives
+a session on the CPU and says so in a log line, whatever `enable_fallback` is; `get_available_providers()` lists CUDA
+even without a driver. So every step that could move work to another provider is checked here, and refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import redirect_stdout
+from io import StringIO
+from typing import Final, Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as capi
+
+from stream.errors import BundleError, ProviderError, ScoringError
+from stream.scoring.tokenize import ModelInputs
+
+__all__ = ["OnnxSession", "Provider", "RunError", "open_session"]
+
+Provider = Literal["cpu", "cuda"]
+
+CUDA: Final = "CUDAExecutionProvider"
+CPU: Final = "CPUExecutionProvider"
+LOG_FATAL: Final = 4
+"""Errors reach us as exceptions; ONNX Runtime's own lines on stderr would repeat them between the structured logs."""
+
+CUDA_OPTIONS: Final = {
+    "use_tf32": "0",  # Calibration was fitted on float32; TF32 moves logits by a thousandth and saves us nothing.
+    "arena_extend_strategy": "kSameAsRequested",  # Growing by doubling would hit the memory limit at half of it.
+}
+
+SLOW_ON_CPU: Final = ["SkipLayerNormFusion", "BiasSkipLayerNormFusion", "EmbedLayerNormFusion"]
+"""The CPU kernel of the fused layer norm is 5 to 9 times slower than the operators it replaces (measured, 1.31)."""
+
+SHAPE_OPERATORS: Final = (
+    frozenset({"Cast", "Concat", "Constant", "ConstantOfShape", "Equal", "Expand", "Gather", "Identity"})
+    | {"Range", "Reshape", "Shape", "Size", "Slice", "Squeeze", "Unsqueeze", "Where"}
+)  # fmt: skip
+"""Arithmetic on shapes is put on the CPU on purpose, since the result is needed there. Nothing else may be."""
+
+# What ONNX Runtime raises; its exceptions have no common base. RuntimeError and MemoryError: C++ exceptions it lets by.
+RUNTIME_ERRORS: Final = (
+    capi.DeviceReset,
+    capi.EngineError,
+    capi.EPFail,
+    capi.Fail,
+    capi.InvalidArgument,
+    capi.InvalidGraph,
+    capi.InvalidProtobuf,
+    capi.NoModel,
+    capi.NoSuchFile,
+    capi.NotImplemented,
+    capi.RuntimeException,
+    RuntimeError,
+    MemoryError,
+)
+
+INPUTS: Final = {"input_ids": ("tensor(int64)", 2), "attention_mask": ("tensor(int64)", 2)}
+OUTPUTS: Final = {"logits": ("tensor(float)", 2)}
+
+
+class RunError(ScoringError):
+    """One model call failed: out of memory, or an input that the model cannot take. May quote token ids."""
+
+
+class OnnxSession:
+    """A loaded model. `run` may be called from several threads; nothing changes after construction."""
+
+    def __init__(self, session: ort.InferenceSession, provider: Provider) -> None:
+        self.provider: Provider = provider
+        self._session = session
+
+    def run(self, inputs: ModelInputs) -> NDArray[np.float32]:
+        """The logits of n rows, (n, h) float32. Raises `RunError`."""
+        feed = {"input_ids": inputs.input_ids, "attention_mask": inputs.attention_mask}
+        try:
+            logits: NDArray[np.float32] = self._session.run(["logits"], feed)[0]
+        except RUNTIME_ERRORS as error:
+            shape = " x ".join(map(str, inputs.input_ids.shape))
+            raise RunError(f"a model call of {shape} tokens failed on {self.provider}: {error}") from None
+        return logits
+
+
+def open_session(model: bytes, provider: Provider, *, harms: int) -> OnnxSession:
+    """Load a verified ONNX model with logits for `harms` harms.
+
+    Raises `BundleError` where the model cannot be loaded or has other inputs or outputs than ours, and `ProviderError`
+    where it would not run on `provider` as a whole.
+    """
+    session = _open_on_cpu(model) if provider == "cpu" else _open_on_cuda(model)
+    # Without this, a failing run() would silently rebuild the session on the CPU.
+    session.disable_fallback()
+    _check_signature(session, harms)
+    return OnnxSession(session, provider)
+
+
+def _options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    # One thread per session: workers are processes, and a text's score must not depend on how work was split.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    # A plan would be kept for every (n, l) ever seen, thousands in a long-lived worker, for no measurable speed.
+    options.enable_mem_pattern = False
+    options.log_severity_level = LOG_FATAL
+    # A spinning session takes the core from whatever else runs in the worker: 1.8 times slower, measured.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return options
+
+
+def _open_on_cpu(model: bytes) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(model, _options(), providers=[CPU], disabled_optimizers=SLOW_ON_CPU)
+    except RUNTIME_ERRORS as error:
+        raise BundleError(f"ONNX Runtime {ort.__version__} cannot load the model: {error}; export it again") from None
+
+
+def _open_on_cuda(model: bytes) -> ort.InferenceSession:
+    missing = _preload_cuda()
+    try:
+        # CUDA alone in the list: with the CPU beside it, falling back would be legitimate.
+        session = ort.InferenceSession(model, _options(), providers=[(CUDA, CUDA_OPTIONS)], enable_fallback=False)
+    except RUNTIME_ERRORS as error:
+        raise ProviderError(_without_cuda(f"ONNX Runtime says: {error}")) from None
+    refuse_other_provider(session.get_providers(), missing=missing)
+    assigned = Counter(
+        node.op_type
+        for subgraph in session.get_provider_graph_assignment_info()
+        if subgraph.ep_name != CUDA
+        for node in subgraph.get_nodes()
+    )
+    refuse_operators_elsewhere(assigned)
+    return session
+
+
+def _preload_cuda() -> str:
+    """Load CUDA's libraries, from NVIDIA's wheels where installed; says what is missing, in ONNX Runtime's words."""
+    said = StringIO()
+    with redirect_stdout(said):  # It prints; it neither raises nor logs.
+        ort.preload_dlls()
+    return "; ".join(line for line in said.getvalue().splitlines() if line.startswith("Failed"))
+
+
+def refuse_other_provider(providers: list[str], *, missing: str) -> None:
+    """Raise `ProviderError` unless CUDA is the first of the session's `providers`."""
+    if providers[0] != CUDA:
+        raise ProviderError(
+            _without_cuda(f"ONNX Runtime fell back to {providers[0]}. {missing or 'It does not say why'}")
+        )
+
+
+def refuse_operators_elsewhere(assigned: Counter[str]) -> None:
+    """Raise `ProviderError` if operators assigned to another provider than CUDA do more than compute shapes."""
+    elsewhere = {operator: count for operator, count in assigned.items() if operator not in SHAPE_OPERATORS}
+    if elsewhere:
+        named = ", ".join(f"{operator} ({count})" for operator, count in sorted(elsewhere.items()))
+        raise ProviderError(
+            f"with provider cuda these operators of the model would still run on the CPU: {named}; "
+            "export the bundle with an artefact for cuda that has kernels for them, or set provider to cpu"
+        )
+
+
+def _without_cuda(why: str) -> str:
+    return (
+        f"provider is cuda, but CUDA does not run here: {why}. Check the driver with `nvidia-smi` and install the "
+        "libraries with `pip install 'onnxruntime-gpu[cuda,cudnn]'`, or set provider to cpu"
+    )
+
+
+def _check_signature(session: ort.InferenceSession, harms: int) -> None:
+    """Raise `BundleError` unless the model takes and gives what this service feeds and reads."""
+    for kind, expected, found in (
+        ("inputs", INPUTS, session.get_inputs()),
+        ("outputs", OUTPUTS, session.get_outputs()),
+    ):
+        actual = {node.name: (node.type, len(node.shape)) for node in found}
+        if actual != expected:
+            raise BundleError(f"the model's {kind} are {_describe(actual)}, not {_describe(expected)}; export it again")
+    fixed = [node.name for node in session.get_inputs() if any(isinstance(size, int) for size in node.shape)]
+    if fixed:
+        raise BundleError(
+            f"the model takes {' and '.join(fixed)} of one size only; export it with free rows and length"
+        )
+    columns = session.get_outputs()[0].shape[1]
+    if columns != harms:
+        raise BundleError(
+            f"the model gives {columns} logits per row, the manifest names {harms} harms; export it again"
+        )
+
+
+def _describe(signature: dict[str, tuple[str, int]]) -> str:
+    return ", ".join(f"{name} {kind} of rank {rank}" for name, (kind, rank) in sorted(signature.items()))

@@ -1,0 +1,139 @@
+"""Texts in, token windows out, and from them the two input arrays of a model call; the only use of `tokenizers`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from stream.errors import BundleError
+from stream.scoring.batching import MicroBatch
+from stream.scoring.windows import Windows, lay_windows
+
+__all__ = ["ModelInputs", "TokenWindows", "WindowTokenizer"]
+
+MAX_CHARACTERS_PER_TOKEN = 8
+"""A text is cut before tokenising at this many characters per token that could be read. English prose has 4.5 to a
+token, so ordinary text is cut by its tokens, never here. Without this cut a megabyte of spaces or of one long word,
+which is hardly any tokens, would hold up a whole slice for a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInputs:
+    """The inputs of one model call, both (n, l) int64 and contiguous; padding is id 0 with mask 0."""
+
+    input_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Specials:
+    """The tokens put before and after every window, such as [CLS] and [SEP]."""
+
+    prefix: list[int]
+    suffix: list[int]
+
+    def __len__(self) -> int:
+        return len(self.prefix) + len(self.suffix)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenWindows:
+    """The windows of t texts: `tokens` is (k,) int64, the content of all texts; `layout` says who reads what."""
+
+    tokens: NDArray[np.int64]
+    layout: Windows
+    specials: Specials
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(r,) int64, tokens of each window with its specials."""
+        return self.layout.lengths + len(self.specials)
+
+    def inputs(self, batch: MicroBatch) -> ModelInputs:
+        """Lay the windows of `batch` out as one padded call, of the shape (`batch.capacity`, `batch.length`)."""
+        before, after = len(self.specials.prefix), len(self.specials.suffix)
+        count = len(batch.rows)
+        starts, ends = self.layout.starts[batch.rows], self.layout.lengths[batch.rows] + before
+        columns = np.arange(batch.length)
+        ids = np.zeros((batch.capacity, batch.length), dtype=np.int64)
+        mask = np.zeros_like(ids)
+        # An idle row attends to one token: a softmax over no token at all is NaN, and slow on some hardware.
+        mask[count:, 0] = 1
+        mask[:count] = columns < (ends + after)[:, None]
+        inside = (columns >= before) & (columns < ends[:, None])
+        ids[:count][inside] = self.tokens[((starts - before)[:, None] + columns)[inside]]
+        ids[:, :before] = self.specials.prefix
+        for at, token in enumerate(self.specials.suffix):
+            ids[np.arange(count), ends + at] = token
+        return ModelInputs(ids, mask)
+
+
+class WindowTokenizer:
+    """Reads texts as windows of at most `window` tokens, specials included. Immutable, so threads may share it."""
+
+    def __init__(self, tokenizer_json: bytes, *, window: int, overlap: int, max_windows: int) -> None:
+        """`tokenizer_json` must be verified bytes. Raises `BundleError` where it is no tokenizer or no window fits."""
+        self._tokenizer = _load(tokenizer_json)
+        self._specials = _specials(self._tokenizer)
+        self._width = window - len(self._specials)
+        self._overlap = overlap
+        self._max_windows = max_windows
+        if not 0 <= overlap < self._width:
+            raise BundleError(
+                f"windows of {window} tokens that share {overlap} cannot be laid over a text: {len(self._specials)} of "
+                "them are special tokens, and each window must read on by at least one; mend `input` in the manifest"
+            )
+        step = self._width - overlap
+        self._max_characters = MAX_CHARACTERS_PER_TOKEN * (self._width + (max_windows - 1) * step)
+
+    @property
+    def largest_id(self) -> int:
+        """The largest token id that a text can become; the model's embedding table must reach it."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+
+    def read(self, texts: Sequence[str]) -> TokenWindows:
+        """Tokenise t texts and lay windows over them. No text makes this raise, whatever characters it holds."""
+        too_long = np.fromiter((len(text) > self._max_characters for text in texts), dtype=np.bool_, count=len(texts))
+        ids = self._encode([text[: self._max_characters] for text in texts])
+        counts = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+        tokens = np.fromiter(chain.from_iterable(ids), dtype=np.int64, count=int(counts.sum()))
+        layout = lay_windows(counts, width=self._width, overlap=self._overlap, max_windows=self._max_windows)
+        return TokenWindows(tokens, replace(layout, cut=layout.cut | too_long), self._specials)
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        try:
+            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        except TypeError:
+            # A str with half a surrogate pair cannot become UTF-8, which the tokenizer works in; `?` reads the same to
+            # the model as the replacement character would.
+            encodable = [text.encode("utf-8", "replace").decode() for text in texts]
+            encodings = self._tokenizer.encode_batch_fast(encodable, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+
+def _load(tokenizer_json: bytes) -> Tokenizer:
+    """A tokenizer that neither pads nor truncates, and to which `[SEP]` in a text is five characters, not a token."""
+    try:
+        tokenizer = Tokenizer.from_buffer(tokenizer_json)
+    except ValueError as error:
+        raise BundleError(f"the bundle's tokenizer cannot be read: {error}; export the bundle again") from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    # Otherwise an author could end the model's reading wherever they like by writing special tokens.
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def _specials(tokenizer: Tokenizer) -> Specials:
+    """What the tokenizer puts around a text, found by asking it, since each kind of tokenizer says so differently."""
+    bare = tokenizer.encode("a", add_special_tokens=False).ids
+    dressed = tokenizer.encode("a", add_special_tokens=True).ids
+    before = next((at for at in range(len(dressed)) if dressed[at : at + len(bare)] == bare), None)
+    if not bare or before is None:
+        raise BundleError("the bundle's tokenizer does not turn the text `a` into tokens; export the bundle again")
+    return Specials(dressed[:before], dressed[before + len(bare) :])

@@ -1,0 +1,285 @@
+"""The ONNX scorer on a model of a few words, whose logits can be added up by hand and whose faults come on demand."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from stream.bundle import load
+from stream.errors import BundleError, ProviderError, ScoringError
+from stream.events import ContentEvent, EventBatch, FailCondition, Image
+from stream.scoring.onnx import OnnxScorer
+from stream.scoring.session import refuse_operators_elsewhere, refuse_other_provider
+
+ASSETS = Path(__file__).parent.parent / "assets" / "scoring"
+WORDS = (
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "nan",
+    "inf",
+    "minusinf",
+    "poison",
+    "hungry",
+    "greedy",
+    "hate",
+    "kill",
+    "a",
+    "hello",
+)
+HARMS = ("hate", "violence")
+HAS_CUDA = Path("/dev/nvidiactl").exists()
+
+SCORER_ERROR = 1 << FailCondition.SCORER_ERROR
+UNSUPPORTED = 1 << FailCondition.UNSUPPORTED
+TRUNCATED = 1 << FailCondition.TRUNCATED
+
+MakeScorer = Callable[..., OnnxScorer]
+
+
+def word_tokenizer(words: Sequence[str]) -> bytes:
+    """A tokenizer with one token per word."""
+    vocabulary = {word: at for at, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106 - a word, no password
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", None, [("[CLS]", 1), ("[SEP]", 2)])
+    return tokenizer.to_str().encode()
+
+
+def calibration(harms: Sequence[str]) -> bytes:
+    """A calibration that says nothing."""
+    empty = {"bins": 1024, "harmful": [0] * 1024, "harmless": [0] * 1024}
+    harm = {"a": 1, "b": 0, "n_harmful": 0, "n_harmless": 0, "ece": 0, "ece_null": 0, "histogram": empty}
+    now = datetime(2026, 1, 1, tzinfo=UTC).isoformat()
+    return json.dumps(
+        {"schema_version": 1, "created_at": now, "split": "none", "harms": dict.fromkeys(harms, harm)}
+    ).encode()
+
+
+@pytest.fixture
+def make_scorer(tmp_path: Path) -> MakeScorer:
+    """Make a scorer from a bundle on disk, verified like any other."""
+
+    def make(
+        *,
+        harms: Sequence[str] = HARMS,
+        model: str = "tiny.onnx",
+        words: Sequence[str] = WORDS,
+        window: int = 8,
+        overlap: int = 1,
+        provider: str = "cpu",
+        max_batch_tokens: int = 64,
+        max_windows: int = 3,
+    ) -> OnnxScorer:
+        contents = {
+            "model.onnx": (ASSETS / model).read_bytes(),
+            "tokenizer.json": word_tokenizer(words),
+            "calibration.json": calibration(harms),
+            "evaluation.json": b"{}",
+            "CARD.md": b"",
+        }
+        manifest = {
+            "schema_version": 1,
+            "name": "tiny",
+            "version": "1",
+            "created_at": datetime(2026, 1, 1, tzinfo=UTC).isoformat(),
+            "harms": harms,
+            "roles": ["output"],
+            "input": {"max_tokens": window, "stride": overlap},
+            "artefacts": {"cpu": "model.onnx"},
+            "tokenizer": "tokenizer.json",
+            "calibration": "calibration.json",
+            "evaluation": "evaluation.json",
+            "card": "CARD.md",
+            "training_data": [],
+            "code_version": "test",
+            "files": {
+                name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+                for name, content in contents.items()
+            },
+        }
+        for name, content in {**contents, "manifest.json": json.dumps(manifest).encode()}.items():
+            (tmp_path / name).write_bytes(content)
+        return OnnxScorer.from_bundle(
+            load(tmp_path),
+            provider=provider,  # type: ignore[arg-type]  # a str from a parametrised test
+            max_batch_tokens=max_batch_tokens,
+            max_windows=max_windows,
+        )
+
+    return make
+
+
+def batch_of(*texts: str | None, images: Sequence[int] = ()) -> EventBatch:
+    """Events with these texts, and an image in the rows `images`."""
+    count = len(texts)
+    image = Image(media_type="image/png", url="https://images.example/1")
+    events = [
+        ContentEvent(
+            id=str(row),
+            created_at=datetime(2026, 1, 1, tzinfo=UTC),
+            role="output",
+            text=text,
+            image=image if row in images else None,
+        )
+        for row, text in enumerate(texts)
+    ]
+    rows = np.arange(count)
+    return EventBatch(rows, rows, np.zeros(count), events, texts, [""] * count)
+
+
+def test_logits_are_the_models(make_scorer: MakeScorer) -> None:
+    """A row of logits is what the model says of the text between its special tokens."""
+    scores = make_scorer().score(batch_of("hello", "hate", "KILL hate", "unheard of"))
+    assert scores.logits.tolist() == [[-4, -4], [1, -4], [2, 3], [-4, -4]]
+    assert scores.logits.dtype == np.float32
+
+
+def test_scores_are_the_largest_over_windows(make_scorer: MakeScorer) -> None:
+    """A text longer than the window has, per harm, the largest logit of its windows."""
+    text = " ".join(["a"] * 5 + ["hate", "hate"] + ["a"] * 5 + ["kill"])
+    scores = make_scorer().score(batch_of(text, "a"))
+    assert scores.windows.tolist() == [3, 1]
+    assert scores.logits.tolist() == [[6, 3], [-4, -4]]
+    assert scores.conditions.tolist() == [0, 0]
+
+
+def test_text_beyond_the_last_window_is_said_to_be_unread(make_scorer: MakeScorer) -> None:
+    """A text that needs more than `max_windows` windows is scored on those and has TRUNCATED."""
+    read_whole = " ".join(["a"] * 16)
+    scores = make_scorer().score(batch_of(read_whole, read_whole + " hate"))
+    assert scores.conditions.tolist() == [0, TRUNCATED]
+    assert scores.windows.tolist() == [3, 3]
+    assert scores.logits.tolist() == [[-4, -4], [-4, -4]]
+
+
+def test_a_very_long_text_is_cut_before_it_is_tokenised(make_scorer: MakeScorer) -> None:
+    """Characters that no window could reach are not even tokenised, and the text has TRUNCATED."""
+    scores = make_scorer().score(batch_of(" " * 1_000_000 + "hate"))
+    assert scores.conditions.tolist() == [TRUNCATED]
+    assert scores.windows.tolist() == [1]
+
+
+def test_special_tokens_written_in_a_text_are_text(make_scorer: MakeScorer) -> None:
+    """An author cannot write a special token: `[CLS]` in a text is an unknown word."""
+    scores = make_scorer().score(batch_of("[CLS] hate [SEP]"))
+    assert scores.logits.tolist() == [[1, -4]]
+
+
+def test_half_a_surrogate_pair_is_scored(make_scorer: MakeScorer) -> None:
+    """A text that cannot be UTF-8 is scored without the characters at fault, and so are its batch-mates."""
+    scores = make_scorer().score(batch_of("hate \ud83d", "kill"))
+    assert scores.logits.tolist() == [[1, -4], [-3, 3]]
+    assert scores.conditions.tolist() == [0, 0]
+
+
+def test_an_image_beside_text_is_unsupported_and_the_text_is_scored(make_scorer: MakeScorer) -> None:
+    """A bundle that reads text only scores the text of an event with an image, and sets UNSUPPORTED."""
+    scores = make_scorer().score(batch_of("hate", None, "", images=[0, 1, 2]))
+    assert scores.conditions.tolist() == [UNSUPPORTED] * 3
+    assert scores.logits[0].tolist() == [1, -4]
+    assert np.isnan(scores.logits[1:]).all()
+    assert scores.windows.tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("fault", ["nan", "inf", "minusinf", "poison", "greedy"])
+def test_a_row_at_fault_is_alone(make_scorer: MakeScorer, fault: str) -> None:
+    """Whatever one text does to the model, it alone has SCORER_ERROR and NaN logits; the others keep their scores."""
+    scores = make_scorer().score(batch_of("hate", "hello", f"hello {fault}", "kill", "hello hate", "a", "kill a"))
+    assert scores.conditions.tolist() == [0, 0, SCORER_ERROR, 0, 0, 0, 0]
+    assert np.isnan(scores.logits[2]).all()
+    assert np.delete(scores.logits, 2, axis=0).tolist() == [[1, -4], [-4, -4], [-3, 3], [1, -4], [-4, -4], [-3, 3]]
+
+
+@pytest.mark.parametrize("fault", ["nan", "inf", "minusinf", "poison", "greedy"])
+def test_a_fault_in_one_window_is_not_hidden_by_the_others(make_scorer: MakeScorer, fault: str) -> None:
+    """A text that is at fault in one window only has SCORER_ERROR, for that part of it was not read."""
+    scores = make_scorer().score(batch_of(" ".join(["hate"] * 8 + [fault]), "hate"))
+    assert scores.conditions.tolist() == [SCORER_ERROR, 0]
+    assert np.isnan(scores.logits[0]).all()
+
+
+def test_running_out_of_memory_splits_the_call(make_scorer: MakeScorer) -> None:
+    """A call that does not fit into memory is split until it does, and every row is scored."""
+    scores = make_scorer().score(batch_of(*["hungry hate"] * 5, *["hungry"] * 3))
+    assert scores.conditions.tolist() == [0] * 8
+    assert scores.logits.tolist() == [[1, -4]] * 5 + [[-4, -4]] * 3
+
+
+@pytest.mark.parametrize("fault", ["nan", "poison", "greedy"])
+def test_a_batch_of_faults_is_data_while_plain_text_can_be_scored(make_scorer: MakeScorer, fault: str) -> None:
+    """Where all rows fail and a known text does not, the rows are at fault: a poison text stops no worker."""
+    scores = make_scorer().score(batch_of(fault, f"{fault} a"))
+    assert scores.conditions.tolist() == [SCORER_ERROR, SCORER_ERROR]
+
+
+def test_no_events_give_no_scores(make_scorer: MakeScorer) -> None:
+    """An empty batch gives empty arrays of the usual shape and dtype."""
+    scores = make_scorer().score(batch_of())
+    assert scores.logits.shape == (0, 2)
+    assert scores.conditions.dtype == np.uint8
+    assert scores.windows.dtype == np.int16
+
+
+@pytest.mark.parametrize(
+    ("model", "what"),
+    [
+        ("renamed_output.onnx", "outputs are scores tensor.float. of rank 2, not logits"),
+        ("int32_inputs.onnx", "inputs are attention_mask tensor.int32. of rank 2"),
+        ("fixed_shape.onnx", "takes input_ids and attention_mask of one size only"),
+        ("one_row_for_all.onnx", r"gives logits of shape \(1, 2\), not \(8, 2\)"),
+        ("build_models.py", "cannot load the model"),
+    ],
+)
+def test_a_model_with_another_interface_is_refused(make_scorer: MakeScorer, model: str, what: str) -> None:
+    """A model whose inputs or outputs are not the ones we feed and read is refused at load, saying which."""
+    with pytest.raises(BundleError, match=what):
+        make_scorer(model=model)
+
+
+def test_a_model_with_other_harms_is_refused(make_scorer: MakeScorer) -> None:
+    """A model with more or fewer logits than the manifest has harms is refused at load."""
+    with pytest.raises(BundleError, match="gives 2 logits per row, the manifest names 3 harms"):
+        make_scorer(harms=["hate", "violence", "sexual"])
+
+
+def test_a_tokenizer_of_another_model_is_refused(make_scorer: MakeScorer) -> None:
+    """A tokenizer with ids beyond the model's embedding table is refused at load, not when such a word arrives."""
+    with pytest.raises(BundleError, match=r"tokenizer.s tokens"):
+        make_scorer(words=[*WORDS, "one-too-many"])
+
+
+def test_a_model_that_gives_no_number_for_plain_text_is_refused(make_scorer: MakeScorer) -> None:
+    """A model without finite logits for a plain sentence cannot serve, and says so at load."""
+    with pytest.raises(ScoringError, match="no finite logits for a plain sentence"):
+        make_scorer(words=["plain", "[CLS]", "[SEP]", "[UNK]"])  # unknown words have the id that the model gives NaN
+
+
+@pytest.mark.skipif(HAS_CUDA, reason="CUDA is there")
+def test_cuda_that_is_not_there_is_refused(make_scorer: MakeScorer) -> None:
+    """Asked for CUDA where there is none, loading fails and says what to install; it never serves from the CPU."""
+    with pytest.raises(
+        ProviderError, match=r"CUDA does not run here.*nvidia-smi.*onnxruntime-gpu.*set provider to cpu"
+    ):
+        make_scorer(provider="cuda")
+
+
+def test_a_session_on_another_provider_is_refused() -> None:
+    """A session that came back on the CPU is refused, in the runtime's own words where it gave any."""
+    with pytest.raises(ProviderError, match=r"fell back to CPUExecutionProvider. Failed to load libcublas"):
+        refuse_other_provider(["CPUExecutionProvider"], missing="Failed to load libcublas.so.13")
+    refuse_other_provider(["CUDAExecutionProvider", "CPUExecutionProvider"], missing="")
+
+
+def test_only_shapes_may_be_computed_elsewhere() -> None:
+    """Operators off the GPU are accepted if they compute shapes, and named in the error if they do more."""
+    refuse_operators_elsewhere(Counter({"Shape": 4, "Gather": 2, "Concat": 1}))
+    with pytest.raises(ProviderError, match=r"MatMul \(12\), Softmax \(6\)"):
+        refuse_operators_elsewhere(Counter({"Shape": 4, "Softmax": 6, "MatMul": 12}))
