@@ -21,23 +21,21 @@ COARSE_STEP = 64
 class MicroBatch:
     """The rows of one model call.
 
-    `rows` is (n,) int64, n at least 1; the call has the shape (`capacity`, `length`), its last rows idle where
-    `capacity` is above n.
+    `rows` is (n,) int64, n at least 1; `length` is the padded length of each; after them come `idle` rows of padding.
     """
 
     rows: NDArray[np.int64]
     length: int
-    capacity: int
+    idle: int = 0
 
     def smaller(self) -> tuple[MicroBatch, ...]:
         """What to try when this call failed: the same rows without idle ones, else two halves, else nothing."""
-        count = len(self.rows)
-        if self.capacity > count:
-            return (MicroBatch(self.rows, self.length, count),)
-        if count == 1:
+        if self.idle:
+            return (MicroBatch(self.rows, self.length),)
+        middle = len(self.rows) // 2
+        if not middle:
             return ()
-        parts = (self.rows[: count // 2], self.rows[count // 2 :])
-        return tuple(MicroBatch(part, self.length, len(part)) for part in parts)
+        return (MicroBatch(self.rows[:middle], self.length), MicroBatch(self.rows[middle:], self.length))
 
 
 def length_classes(longest: int) -> NDArray[np.int64]:
@@ -61,7 +59,7 @@ def most_rows(length: int, *, max_tokens: int) -> int:
 
 
 def micro_batches(
-    lengths: NDArray[np.int64], classes: NDArray[np.int64], *, max_tokens: int, fixed_rows: bool
+    lengths: NDArray[np.int64], classes: NDArray[np.int64], *, max_tokens: int, fixed_rows: bool = False
 ) -> list[MicroBatch]:
     """Put every row into exactly one micro-batch of rows of its own length class, shortest class first.
 
@@ -79,6 +77,6 @@ def micro_batches(
         most = most_rows(length, max_tokens=max_tokens)
         for at in range(start, end, most):
             rows = order[at : min(at + most, end)]
-            batches.append(MicroBatch(rows, length, most if fixed_rows else len(rows)))
+            batches.append(MicroBatch(rows, length, most - len(rows) if fixed_rows else 0))
         start = end
     return batches

@@ -91,16 +91,16 @@ class OnnxScorer:
         conditions = readable.conditions
         counts = np.zeros(len(events), dtype=np.int16)
         if readable.texts:
-            windows = self._tokenizer.read(readable.texts)
-            layout = windows.layout
-            scored = np.maximum.reduceat(self._score_windows(windows), layout.firsts, axis=0)
+            tokens = self._tokenizer.read(readable.texts)
+            windows = tokens.windows
+            scored = np.maximum.reduceat(self._score_windows(tokens), windows.firsts, axis=0)
             failed = np.isnan(scored[:, 0])
             if failed.all():
                 self._score_probes()
             logits[readable.rows] = scored
             conditions[readable.rows] |= _bit(FailCondition.SCORER_ERROR, failed)
-            conditions[readable.rows] |= _bit(FailCondition.TRUNCATED, layout.cut)
-            counts[readable.rows] = layout.counts
+            conditions[readable.rows] |= _bit(FailCondition.TRUNCATED, windows.cut)
+            counts[readable.rows] = windows.counts
         return Scores(logits, conditions, counts)
 
     def refuse_difference(self, reference: OnnxScorer) -> None:
@@ -113,41 +113,41 @@ class OnnxScorer:
                 f"{self.provider} that agrees, or set provider to {reference.provider}"
             )
 
-    def _score_windows(self, windows: TokenWindows) -> NDArray[np.float32]:
+    def _score_windows(self, tokens: TokenWindows) -> NDArray[np.float32]:
         """The logits of r windows, (r, h) float32, NaN where the model failed."""
-        logits = np.full((len(windows.lengths), len(self.harms)), np.nan, dtype=np.float32)
-        for batch in self._batches(windows):
-            self._run_or_split(windows, batch, logits)
+        logits = np.full((len(tokens.lengths), len(self.harms)), np.nan, dtype=np.float32)
+        for batch in self._batches(tokens):
+            self._run_or_split(tokens, batch, logits)
         # NaN in all of the row, so that no maximum over a text's windows can hide it.
         logits[~np.isfinite(logits).all(axis=1)] = np.nan
         return logits
 
-    def _run_or_split(self, windows: TokenWindows, batch: MicroBatch, logits: NDArray[np.float32]) -> None:
+    def _run_or_split(self, tokens: TokenWindows, batch: MicroBatch, logits: NDArray[np.float32]) -> None:
         """Run `batch`; where the call fails, run smaller ones, down to the rows at fault, whose logits stay NaN.
 
         Smaller calls serve both causes: one too large for the memory, and one with a row that the model cannot take.
         """
         try:
-            self._run(windows, batch, logits)
+            self._run(tokens, batch, logits)
         except RunError:
             for smaller in batch.smaller():
-                self._run_or_split(windows, smaller, logits)
+                self._run_or_split(tokens, smaller, logits)
 
-    def _run(self, windows: TokenWindows, batch: MicroBatch, logits: NDArray[np.float32]) -> None:
+    def _run(self, tokens: TokenWindows, batch: MicroBatch, logits: NDArray[np.float32]) -> None:
         """Fill `logits` for the rows of `batch`. Raises `RunError`."""
-        logits[batch.rows] = self._session.run(windows.inputs(batch))[: len(batch.rows)]
+        logits[batch.rows] = self._session.run(tokens.inputs(batch))[: len(batch.rows)]
 
-    def _batches(self, windows: TokenWindows) -> list[MicroBatch]:
+    def _batches(self, tokens: TokenWindows) -> list[MicroBatch]:
         return micro_batches(
-            windows.lengths, self._classes, max_tokens=self._max_batch_tokens, fixed_rows=self._fixed_rows
+            tokens.lengths, self._classes, max_tokens=self._max_batch_tokens, fixed_rows=self._fixed_rows
         )
 
     def _score_probes(self) -> NDArray[np.float32]:
         """The logits of the probes, finite; otherwise raise `ScoringError`, for nothing can be scored."""
-        windows = self._tokenizer.read(PROBE_TEXTS)
-        logits = np.empty((len(windows.lengths), len(self.harms)), dtype=np.float32)
-        for batch in self._batches(windows):
-            self._run(windows, batch, logits)
+        tokens = self._tokenizer.read(PROBE_TEXTS)
+        logits = np.empty((len(tokens.lengths), len(self.harms)), dtype=np.float32)
+        for batch in self._batches(tokens):
+            self._run(tokens, batch, logits)
         if not np.isfinite(logits).all():
             raise ScoringError(
                 f"on {self.provider} the model gives no finite logits for a plain sentence; export it again"

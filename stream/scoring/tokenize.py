@@ -43,24 +43,24 @@ class Specials:
 
 @dataclass(frozen=True, slots=True)
 class TokenWindows:
-    """The windows of t texts: `tokens` is (k,) int64, the content of all texts; `layout` says who reads what."""
+    """The windows of t texts: `tokens` is (k,) int64, the content of all texts; `windows` cover it."""
 
     tokens: NDArray[np.int64]
-    layout: Windows
+    windows: Windows
     specials: Specials
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """(r,) int64, tokens of each window with its specials."""
-        return self.layout.lengths + len(self.specials)
+        return self.windows.lengths + len(self.specials)
 
     def inputs(self, batch: MicroBatch) -> ModelInputs:
-        """Lay the windows of `batch` out as one padded call, of the shape (`batch.capacity`, `batch.length`)."""
+        """Lay the windows of `batch` out as one padded call, (n + `batch.idle`, `batch.length`)."""
         before, after = len(self.specials.prefix), len(self.specials.suffix)
         count = len(batch.rows)
-        starts, ends = self.layout.starts[batch.rows], self.layout.lengths[batch.rows] + before
+        starts, ends = self.windows.starts[batch.rows], self.windows.lengths[batch.rows] + before
         columns = np.arange(batch.length)
-        ids = np.zeros((batch.capacity, batch.length), dtype=np.int64)
+        ids = np.zeros((count + batch.idle, batch.length), dtype=np.int64)
         mask = np.zeros_like(ids)
         # An idle row attends to one token: a softmax over no token at all is NaN, and slow on some hardware.
         mask[count:, 0] = 1
@@ -102,8 +102,8 @@ class WindowTokenizer:
         ids = self._encode([text[: self._max_characters] for text in texts])
         counts = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
         tokens = np.fromiter(chain.from_iterable(ids), dtype=np.int64, count=int(counts.sum()))
-        layout = lay_windows(counts, width=self._width, overlap=self._overlap, max_windows=self._max_windows)
-        return TokenWindows(tokens, replace(layout, cut=layout.cut | too_long), self._specials)
+        windows = lay_windows(counts, width=self._width, overlap=self._overlap, max_windows=self._max_windows)
+        return TokenWindows(tokens, replace(windows, cut=windows.cut | too_long), self._specials)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         try:
