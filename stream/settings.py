@@ -56,6 +56,13 @@ class Settings(BaseModel):
     fairness_state_topic: str = Field(
         "fairness.state", description="Compacted counts of the fairness stage, one partition."
     )
+    control_topic: str = Field("fairway.control", description="Compacted orders to every worker, one partition.")
+    retention_days: float = Field(
+        7.0,
+        gt=0,
+        le=3650,
+        description="`fairway topics create` lets Kafka keep content, decisions and reports this long.",
+    )
     partitions: int = Field(
         4, ge=1, le=4096, description="Partitions that `fairway topics create` gives the content topics."
     )
