@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from stream.errors import ConfigError, MappingError, PolicyError
 
-__all__ = ["Document", "FieldPath", "Problem", "did_you_mean", "load"]
+__all__ = ["Document", "FieldPath", "Problem", "did_you_mean", "digest", "load", "read"]
 
 # A policy of 500 overlays is about 60 kB; a dense file of this size takes about half a second to read.
 MAX_BYTES = 128 * 1024
@@ -30,6 +30,9 @@ MAX_DEPTH = 16
 MAX_PROBLEMS = 40
 
 FieldPath = tuple[str | int, ...]
+What = Literal["policy", "mapping"]
+
+_ERRORS: Mapping[What, type[ConfigError]] = {"policy": PolicyError, "mapping": MappingError}
 
 _PLAIN_INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})\Z")
 _PLAIN_FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]{1,3})?\Z")
@@ -86,16 +89,16 @@ class Document:
         return path
 
 
-def load(source: Path | bytes, *, what: Literal["policy", "mapping"]) -> Document:
-    """Read a file, or the bytes of one.
+def load(source: Path | bytes, *, what: What, name: str | None = None) -> Document:
+    """Read a file, or the bytes of one; `name` is what messages call it, by default its path or `what` it is.
 
     Raises:
         PolicyError, MappingError: by `what` it is: the file cannot be read, is too large, or is not the plain YAML
             described above. The text names file and line.
     """
-    error = {"policy": PolicyError, "mapping": MappingError}[what]
-    name = what if isinstance(source, bytes) else str(source)
-    content = source if isinstance(source, bytes) else _read(source, what, error)
+    error = _ERRORS[what]
+    name = name or (what if isinstance(source, bytes) else str(source))
+    content = source if isinstance(source, bytes) else read(source, what=what)
     if len(content) > MAX_BYTES:
         raise error(f"{name}: a {what} may have {MAX_BYTES} bytes at most, this has more; split it")
     try:
@@ -111,25 +114,29 @@ def load(source: Path | bytes, *, what: Literal["policy", "mapping"]) -> Documen
         raise error(f"{name}:{line}: a control character, which YAML does not allow") from None
     except yaml.MarkedYAMLError as wrong:
         raise error(f"{name}:{_line(wrong.problem_mark)}: {wrong.problem}") from None
-    digest = "sha256:" + hashlib.sha256(content).hexdigest()
-    return Document(name=name, data=data, digest=digest, lines=lines, error=error)
+    return Document(name=name, data=data, digest=digest(content), lines=lines, error=error)
+
+
+def read(path: Path, *, what: What) -> bytes:
+    """The bytes of a file: one more than is allowed at most, enough to see that it is too large. Raises as `load`."""
+    try:
+        if path.exists() and not path.is_file():
+            raise _ERRORS[what](f"{path}: not a file; name the {what} file itself")
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as wrong:
+        raise _ERRORS[what](f"{path}: cannot read the {what}: {wrong.strerror}") from None
+
+
+def digest(content: bytes) -> str:
+    """`sha256:` and the hex digest."""
+    return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
 def did_you_mean(word: object, choices: Iterable[str]) -> str:
     """`; did you mean ...?` where one of the choices looks like the word, else nothing."""
     close = difflib.get_close_matches(str(word).lower(), list(choices), n=1)
     return f"; did you mean `{close[0]}`?" if close else ""
-
-
-def _read(path: Path, what: str, error: type[ConfigError]) -> bytes:
-    """At most one byte more than is allowed: enough to see that a file is too large, whatever its size."""
-    try:
-        if path.exists() and not path.is_file():
-            raise error(f"{path}: not a file; name the {what} file itself")
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
-    except OSError as wrong:
-        raise error(f"{path}: cannot read the {what}: {wrong.strerror}") from None
 
 
 class _Reader:
@@ -216,11 +223,10 @@ def _message(problem: dict[str, Any], schema: type[BaseModel]) -> str:
         return f"there is no field of this name here{did_you_mean(name, _field_names(schema))}"
     if kind == "missing":
         return f"needs a field `{name}`"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if kind in {"enum", "literal_error"}:
-        choices = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+    if kind in {"enum", "literal_error"} and (choices := re.findall(r"'([^']*)'", problem["ctx"]["expected"])):
         return f"must be one of {', '.join(choices)}{did_you_mean(problem['input'], choices)}"
-    return message[0].lower() + message[1:]
+    message = str(problem["msg"]).removeprefix("Value error, ").replace("Input should", "should")
+    return f"{message}; quote it" if kind == "string_type" and isinstance(problem["input"], int | float) else message
 
 
 def _field_names(schema: type[BaseModel]) -> set[str]:

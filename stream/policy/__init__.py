@@ -1,1 +1,8 @@
 """What happens to content: thresholds and rules, as data."""
+
+from stream.policy.compile import compile_policy
+from stream.policy.compiled import CompiledPolicy
+from stream.policy.decide import Verdicts, decide
+from stream.policy.watch import PolicyWatch
+
+__all__ = ["CompiledPolicy", "PolicyWatch", "Verdicts", "compile_policy", "decide"]

@@ -197,7 +197,7 @@ harms:
     rte: 0.1
 """
     ) == [
-        "policy:3: harms.hate.rate: input should be less than or equal to 1",
+        "policy:3: harms.hate.rate: should be less than or equal to 1",
         "policy:4: harms.hate.action: must be one of label, block; did you mean `block`?",
         "policy:5: harms.b.rate: a half is no rate",
         "policy:6: harms.c: needs a field `action`",
