@@ -61,7 +61,8 @@ class Pipeline:
         selections = select(probabilities, policy.act_at[rulesets], policy.allow_below[rulesets])
         conditions = scores.conditions | _expired(events, policy, now=now)
         sampling = uniform(topic, partition, events.offsets)
-        verdicts = decide(selections, conditions, rulesets, sampling, policy)
+        scored = ~np.isnan(scores.logits).any(axis=1)
+        verdicts = decide(selections, conditions, rulesets, sampling, policy, scored=scored)
         return Moderated(
             events, rejected, scores, probabilities, rulesets, selections, conditions, verdicts, policy
         )
