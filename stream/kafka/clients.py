@@ -13,7 +13,6 @@ from kafka.errors import (
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
-    NoBrokersAvailable,
     SaslAuthenticationFailedError,
 )
 
@@ -103,7 +102,7 @@ def broker_errors(settings: Settings) -> Iterator[None]:
     """Turn kafka-python's errors into a `BrokerError` that says which cluster and what to look at."""
     try:
         yield
-    except (NoBrokersAvailable, KafkaConnectionError, KafkaTimeoutError) as error:
+    except (KafkaConnectionError, KafkaTimeoutError) as error:
         raise BrokerError(
             f"no Kafka broker answers at {settings.bootstrap_servers} ({error}); start one with `fairway broker`, "
             "or mend bootstrap_servers and security_protocol"
