@@ -133,7 +133,6 @@ def _harms(moderated: Moderated, names: Sequence[str]) -> list[dict[str, HarmDec
         for act_at, allow_below in zip(policy.act_at.tolist(), policy.allow_below.tolist(), strict=True)
     ]
     probabilities = np.round(moderated.probabilities.astype(np.float64), PROBABILITY_DECIMALS)
-    scored = ~np.isnan(probabilities).any(axis=1)
     return [
         {
             name: HarmDecision(probability, words[selection], act_at, allow_below)
@@ -145,7 +144,7 @@ def _harms(moderated: Moderated, names: Sequence[str]) -> list[dict[str, HarmDec
             probabilities.tolist(),
             moderated.selections.tolist(),
             moderated.rulesets.tolist(),
-            scored.tolist(),
+            moderated.scores.scored.tolist(),
             strict=True,
         )
     ]
@@ -155,7 +154,7 @@ def _reasons(moderated: Moderated, names: Sequence[str]) -> list[list[str]]:
     """Per event, what spoke against allowing it: `harm:harmful`, `harm:abstain`, `fail:condition`."""
     nothing: list[str] = []  # one shared list: most events have no reason, and nobody writes to it
     reasons = [nothing] * len(moderated.events)
-    scored = ~np.isnan(moderated.probabilities).any(axis=1)
+    scored = moderated.scores.scored
     for row in np.flatnonzero((moderated.selections != Selection.HARMLESS).any(axis=1) | (moderated.conditions != 0)):
         reasons[row] = [
             f"{name}:{Selection(selection).name.lower()}"

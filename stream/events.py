@@ -197,6 +197,12 @@ class Scores:
     conditions: NDArray[np.uint8]
     windows: NDArray[np.int16]
 
+    @property
+    def scored(self) -> NDArray[np.bool_]:
+        """(m,) True where the model gave logits."""
+        scored: NDArray[np.bool_] = ~np.isnan(self.logits).any(axis=1)
+        return scored
+
 
 class HarmDecision(msgspec.Struct, frozen=True):
     """One harm in one decision: its calibrated probability, what was selected, and the two thresholds in force."""

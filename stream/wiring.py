@@ -92,9 +92,12 @@ def build_encoder(settings: Settings, model: Model, pipeline: Pipeline) -> Decis
     return DecisionEncoder(provenance, review)
 
 
-def moderate_worker(settings: Settings, telemetry: Telemetry) -> WorkerHandle:
-    """Build a worker of the moderate stage, model warm. Raises `ConfigError`, `BundleError` or `ProviderError`."""
-    model = load_model(settings)
+def moderate_worker(settings: Settings, telemetry: Telemetry, *, model: Model | None = None) -> WorkerHandle:
+    """Build a worker of the moderate stage, model warm. Raises `ConfigError`, `BundleError` or `ProviderError`.
+
+    `model` is used in place of the one that the settings name.
+    """
+    model = model or load_model(settings)
     policy = compile_policy(settings.policy, model.calibration)
     pipeline = build_pipeline(settings, model, policy)
     topics = OutputTopics(settings.decisions_topic, settings.review_topic, settings.dead_letter_topic)
