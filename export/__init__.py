@@ -1,1 +1,1 @@
-"""From torch to a bundle: train, convert, check, calibrate, evaluate, pack."""
+"""From labelled text to a bundle: train, convert, calibrate, evaluate, pack. The service never imports this."""

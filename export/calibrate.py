@@ -1,0 +1,130 @@
+"""Logits and labels of the calibration split in, `calibration.json` out."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.errors import ExportError
+from export.metrics import expected_calibration_error, null_calibration_error
+from stream.bundle.calibration import BINS, CalibrationFile, HarmFile, Histogram
+from stream.uncertainty.calibration import Calibrator
+
+__all__ = ["calibrate", "calibrator_of", "fit_platt"]
+
+_FOLDS = 5
+"""The calibration error is measured on folds not fitted on: two parameters hardly overfit, but none is free."""
+
+_MAX_STEPS = 100
+_CONVERGED = 1e-10
+_MAX_HALVINGS = 40  # 2^-40 of a step is no step
+
+Floats = NDArray[np.float64]
+
+
+def calibrate(
+    logits: NDArray[np.float32],
+    labels: NDArray[np.float32],
+    *,
+    harms: tuple[str, ...],
+    split: str,
+    created_at: datetime,
+) -> CalibrationFile:
+    """Calibrate each harm on the n items whose label is known; `logits` and `labels` are (n, h) float32.
+
+    Raises `ExportError` for a harm without a harmful and a harmless item, or whose logits do not rise with its labels.
+    """
+    return CalibrationFile(
+        created_at=created_at,
+        split=split,
+        harms={harm: _calibrate_harm(logits[:, i], labels[:, i], harm) for i, harm in enumerate(harms)},
+    )
+
+
+def calibrator_of(calibration: CalibrationFile, harms: tuple[str, ...]) -> Calibrator:
+    """The service's own calibrator with these parameters, so that both compute the same probabilities."""
+    fitted = [calibration.harms[harm] for harm in harms]
+    return Calibrator(a=np.array([harm.a for harm in fitted]), b=np.array([harm.b for harm in fitted]))
+
+
+def fit_platt(logits: Floats, labels: Floats) -> tuple[float, float]:
+    """Fit (a, b) of P(harmful) = sigmoid(a * logit + b) by maximum likelihood with smoothed targets (Platt 1999) [S05].
+
+    `logits` and `labels` are (n,). With n+ harmful and n- harmless items the targets are (n+ + 1) / (n+ + 2) and
+    1 / (n- + 2) in place of 1 and 0, so that the fit stays finite where the classes do not overlap. Newton's method
+    with step halving: the loss is convex in (a, b).
+    """
+    harmful = labels.sum()
+    targets = np.where(labels == 1, (harmful + 1) / (harmful + 2), 1 / (len(labels) - harmful + 2))
+    design = np.stack([logits, np.ones_like(logits)], axis=1)
+    parameters = np.array([0.0, np.log((harmful + 1) / (len(labels) - harmful + 1))])
+    for _ in range(_MAX_STEPS):
+        probabilities = 1 / (1 + np.exp(-design @ parameters))
+        gradient = design.T @ (probabilities - targets)
+        curvature = (design * (probabilities * (1 - probabilities))[:, None]).T @ design
+        step = np.linalg.solve(curvature + _CONVERGED * np.eye(2), gradient)
+        parameters = parameters - _shorten(step, design, targets, parameters)
+        if np.abs(step).max() < _CONVERGED:
+            break
+    return float(parameters[0]), float(parameters[1])
+
+
+def _shorten(step: Floats, design: Floats, targets: Floats, parameters: Floats) -> Floats:
+    """Halve a Newton step until it does not raise the loss."""
+    before = _loss(design @ parameters, targets)
+    for _ in range(_MAX_HALVINGS):
+        if _loss(design @ (parameters - step), targets) <= before:
+            return step
+        step = step / 2
+    return np.zeros_like(step)
+
+
+def _loss(scaled: Floats, targets: Floats) -> float:
+    return float((np.logaddexp(0, scaled) - targets * scaled).sum())
+
+
+def _calibrate_harm(logits: NDArray[np.float32], labels: NDArray[np.float32], harm: str) -> HarmFile:
+    known = ~np.isnan(labels)
+    logits, labels = logits[known], labels[known]
+    if not 0 < labels.sum() < len(labels):
+        raise ExportError(
+            f"the calibration split has {len(labels)} labels of {harm}, not both harmful and harmless ones"
+        )
+    a, b = fit_platt(logits.astype(np.float64), labels.astype(np.float64))
+    if a <= 0:
+        raise ExportError(f"logits of {harm} do not rise with its labels (slope {a:.3g}): the model has not learnt it")
+    probabilities = _apply(a, b, logits)
+    held_out = _cross_fit(logits, labels)
+    return HarmFile(
+        a=a,
+        b=b,
+        n_harmful=float(labels.sum()),
+        n_harmless=float((labels == 0).sum()),
+        ece=expected_calibration_error(held_out, labels),
+        ece_null=null_calibration_error(held_out),
+        histogram=Histogram(
+            harmful=_histogram(probabilities[labels == 1]), harmless=_histogram(probabilities[labels == 0])
+        ),
+    )
+
+
+def _apply(a: float, b: float, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    return Calibrator(a=np.array([a]), b=np.array([b])).apply(logits[:, None])[:, 0]
+
+
+def _cross_fit(logits: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of n items, each from a fit on the other folds."""
+    fold = np.arange(len(logits)) % _FOLDS
+    probabilities = np.empty_like(logits)
+    for held_out in range(_FOLDS):
+        inside = fold == held_out
+        a, b = fit_platt(logits[~inside].astype(np.float64), labels[~inside].astype(np.float64))
+        probabilities[inside] = _apply(a, b, logits[inside])
+    return probabilities
+
+
+def _histogram(probabilities: NDArray[np.float32]) -> tuple[float, ...]:
+    bins = np.minimum((probabilities * BINS).astype(np.int64), BINS - 1)
+    return tuple(np.bincount(bins, minlength=BINS).astype(np.float64).tolist())

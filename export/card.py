@@ -1,0 +1,160 @@
+"""What was measured in, `CARD.md` out: what the model is for, how good it is, where it fails, and whom to thank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from export.sources import Source
+from stream.bundle.evaluation import Evaluation, Measurement
+from stream.bundle.manifest import ModelInput, TrainingSource
+
+__all__ = ["write_card"]
+
+_CARD = """\
+# {title}
+
+{about}
+
+## Use
+
+Scores English text (prompts, generated output, posts) for six harms. It feeds a policy that acts, abstains or asks a
+person; it is not made to judge people, to replace reviewers, or for texts in other languages. Texts are read in windows
+of {max_tokens} tokens, {stride} of them shared, at most {max_windows} windows; a text has the largest logit of its
+windows.
+
+## Limits
+
+- It sees words, not meaning. Irony, quotation, reclaimed words, coded language and context escape it, and a text that
+  speaks *about* a harm looks like one that does it.
+- **It is biased against African American English.** The labels of `davidson`, the largest source of hate speech here,
+  mark such tweets as offensive far more often than others (Sap et al. 2019; Davidson et al. 2019), and a model of words
+  learns that. Watch false positives by group before acting on `hate` or `harassment`, and prefer review to blocking.
+- Names of groups carry weight of their own: a harmless sentence that mentions a group scores higher than one that does
+  not. `hatemojibuild`, which pairs such sentences on purpose, shows how much.
+- Emoji are mostly unknown to the tokenizer and weigh nothing.
+- Easily evaded: misspellings, spaces within words and unseen paraphrases. It is a first line, not a defence.
+- The data are public, partly old, and mixed in proportions that no platform has. Prevalence and error on your traffic
+  will differ: calibrate and choose thresholds on your own labels where you can.
+- `self_harm` and `sexual` have few human-labelled positives, the former largely written by a language model from
+  templates (`sap200`), so that near-copies of test texts were in training: expect less on real traffic.
+
+## Quality on the test split
+
+Human labels only, of {test_rows} texts that no other step has seen. Average precision depends on the prevalence, so
+compare it with nothing that has another one. In brackets, the 95 % bootstrap interval. A calibration error (ECE, 15
+bins) is to be read beside the one that a perfect model would have at this n. `-`: not published, for fewer than 30
+positives or negatives, or 200 texts.
+
+{overall}
+
+### By role
+
+{by_role}
+
+### By source
+
+{by_source}
+
+### Where a rule gave the labels (silver)
+
+Keyword rules, scores of other classifiers and sources assumed harmless; shown apart, since agreeing with a rule is not
+being right.
+
+{silver}
+
+## Calibration and thresholds
+
+Platt scaling with smoothed targets, per harm, on the human labels of the calibration split ({calibration_rows} texts in
+all). Silver labels are left out: a threshold derived from these histograms promises a rate of errors as people see
+them. The promise holds for content like the calibration split's.
+
+## From training to serving
+
+Largest difference of a logit between the converted module and the ONNX file: {parity:.2g}, over {parity_texts:,} texts.
+Change of average precision from the trained to the served weights: {change}.
+
+## Data
+
+{train_rows} texts to train on, {validation_rows} to choose by, {calibration_rows} to calibrate, {test_rows} to test.
+Which is which is decided by the digest of the text's letters, so no text, nor one that differs only in case,
+punctuation, digits or emoji, is in two of them. Texts from a source count less the larger it is. Unknown labels are
+left out of loss and figures. Rows below are those learnt from.
+
+{data}
+
+Attribution, where a licence asks for it:
+
+{attribution}
+
+Vocabulary: WordPiece of `sentence-transformers/all-MiniLM-L6-v2` (Apache-2.0). This model's weights are under the
+licence of the project that ships it.
+"""
+
+
+def write_card(
+    *,
+    title: str,
+    about: str,
+    model_input: ModelInput,
+    evaluation: Evaluation,
+    training_data: Sequence[TrainingSource],
+    sources: Sequence[Source],
+) -> str:
+    """Write the model card in Markdown; `about` says what kind of model it is, `sources` whom to attribute."""
+    rows = evaluation.measurements
+    human = [row for row in rows if row.labels == "human"]
+    return _CARD.format(
+        title=title,
+        about=about,
+        **model_input.model_dump(),
+        overall=_table((row for row in human if row.part == "all"), first="harm"),
+        by_role=_table((row for row in human if row.part.startswith("role=")), first="harm and role"),
+        by_source=_table(
+            (row for row in human if row.part.startswith("source=") and _published(row)), first="harm and source"
+        ),
+        silver=_table((row for row in rows if row.labels == "silver" and _published(row)), first="harm and part"),
+        parity=evaluation.conversion.parity_max_abs_logit,
+        parity_texts=evaluation.conversion.parity_texts,
+        change=", ".join(f"{h} {c:+.4f}" for h, c in evaluation.conversion.average_precision_change.items()),
+        **{f"{part}_rows": f"{count:,}" for part, count in evaluation.split_rows.items()},
+        data=_data_table(training_data, {source.name: source for source in sources}),
+        attribution="\n".join(
+            f"- `{source.name}`: {source.attribution}; {source.licence}" for source in sources if source.attribution
+        )
+        or "- none",
+    )
+
+
+def _published(row: Measurement) -> bool:
+    return row.average_precision is not None
+
+
+def _table(rows: Iterable[Measurement], *, first: str) -> str:
+    head = [
+        f"| {first} | n | positives | prevalence | average precision | AUROC | ECE | ECE if perfect |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    return "\n".join(head + [_line(row) for row in rows])
+
+
+def _line(row: Measurement) -> str:
+    name = row.harm if row.part == "all" else f"{row.harm}, {row.part.partition('=')[2]}"
+    precision = (
+        f"{row.average_precision:.3f} ({row.average_precision_low:.3f} to {row.average_precision_high:.3f})"
+        if row.average_precision is not None
+        else "-"
+    )
+    figures = (f"{figure:.3f}" if figure is not None else "-" for figure in (row.auroc, row.ece, row.ece_null))
+    prevalence = f"{row.positives / row.n:.3f}"
+    return f"| {name} | {row.n:,} | {row.positives:,} | {prevalence} | {precision} | {' | '.join(figures)} |"
+
+
+def _data_table(training_data: Sequence[TrainingSource], sources: dict[str, Source]) -> str:
+    head = ["| source | repository | licence | rows |", "|---|---|---|--:|"]
+    return "\n".join(
+        head
+        + [
+            f"| {used.source} | {sources[used.source].repository} | {used.licence} | {used.rows:,} |"
+            for used in training_data
+        ]
+    )

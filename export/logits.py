@@ -1,0 +1,46 @@
+"""Texts as token windows in, logits per text out, read exactly as the service reads them; any model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.scoring.batching import MicroBatch, length_classes, micro_batches
+from stream.scoring.tokenize import ModelInputs, TokenWindows
+
+__all__ = ["Model", "first_windows", "text_logits"]
+
+_BATCH_TOKENS = 16_384  # the service's default
+
+
+class Model(Protocol):
+    """Anything that maps the inputs of n rows to their logits, (n, h) float32."""
+
+    def run(self, inputs: ModelInputs) -> NDArray[np.float32]:
+        """The logits of n rows."""
+        ...
+
+
+def text_logits(model: Model, windows: TokenWindows, *, harms: int) -> NDArray[np.float32]:
+    """The logits of t texts, (t, h) float32: the largest over each text's windows, as in the service."""
+    logits = np.empty((len(windows.lengths), harms), dtype=np.float32)
+    for batch in _batches(windows):
+        logits[batch.rows] = model.run(windows.inputs(batch))
+    return np.asarray(np.maximum.reduceat(logits, windows.windows.firsts))
+
+
+def first_windows(windows: TokenWindows) -> Iterator[tuple[NDArray[np.int64], ModelInputs]]:
+    """Yield text numbers and the inputs of those texts' first windows, until every text was given once."""
+    text_of_window = np.full(len(windows.lengths), -1)
+    text_of_window[windows.windows.firsts] = np.arange(len(windows.windows.firsts))
+    for batch in _batches(windows):
+        rows = batch.rows[text_of_window[batch.rows] >= 0]
+        if len(rows):
+            yield text_of_window[rows], windows.inputs(MicroBatch(rows, batch.length))
+
+
+def _batches(windows: TokenWindows) -> list[MicroBatch]:
+    return micro_batches(windows.lengths, length_classes(int(windows.lengths.max())), max_tokens=_BATCH_TOKENS)
