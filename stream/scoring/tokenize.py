@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from stream.errors import BundleError
 from stream.scoring.batching import MicroBatch
 from stream.scoring.windows import Windows, lay_windows
+from stream.scoring.words import BYTES_PER_TOKEN, KnownWords
 
 __all__ = ["ModelInputs", "TokenWindows", "WindowTokenizer"]
 
@@ -20,6 +24,11 @@ MAX_CHARACTERS_PER_TOKEN = 8
 """A text is cut before tokenising at this many characters per token that could be read. English prose has 4.5 to a
 token, so ordinary text is cut by its tokens, never here. Without this cut a megabyte of spaces or of one long word,
 which is hardly any tokens, would hold up a whole slice for a second."""
+
+
+BERT_WORD = re.compile(r"[^ -/:-@\[-`{-~]+|[!-/:-@\[-`{-~]")
+"""What lies between spaces and ASCII punctuation, and each punctuation mark. BERT's tokenizers split a text there among
+other places, and nothing they do to a character looks beyond; so the tokens of a text are those of these words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +52,9 @@ class Specials:
 
 @dataclass(frozen=True, slots=True)
 class TokenWindows:
-    """The windows of t texts: `tokens` is (k,) int64, the content of all texts; `windows` cover it."""
+    """The windows of t texts: `tokens` is (k,) intc, the content of all texts; `windows` cover it."""
 
-    tokens: NDArray[np.int64]
+    tokens: NDArray[np.intc]
     windows: Windows
     specials: Specials
 
@@ -74,12 +83,14 @@ class TokenWindows:
 
 
 class WindowTokenizer:
-    """Reads texts as windows of at most `window` tokens, specials included. Immutable, so threads may share it."""
+    """Reads texts as windows of at most `window` tokens, specials included. Threads may share it."""
 
     def __init__(self, tokenizer_json: bytes, *, window: int, overlap: int, max_windows: int) -> None:
         """`tokenizer_json` must be verified bytes. Raises `BundleError` where it is no tokenizer or no window fits."""
         self._tokenizer = _load(tokenizer_json)
         self._specials = _specials(self._tokenizer)
+        self._split: Callable[[str], list[str]] = BERT_WORD.findall if _reads_words(self._tokenizer) else _whole
+        self._words = KnownWords(self._encode)
         self._width = window - len(self._specials)
         self._overlap = overlap
         self._max_windows = max_windows
@@ -99,21 +110,20 @@ class WindowTokenizer:
     def read(self, texts: Sequence[str]) -> TokenWindows:
         """Tokenise t texts and lay windows over them. No text makes this raise, whatever characters it holds."""
         too_long = np.fromiter((len(text) > self._max_characters for text in texts), dtype=np.bool_, count=len(texts))
-        ids = self._encode([text[: self._max_characters] for text in texts])
-        counts = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-        tokens = np.fromiter(chain.from_iterable(ids), dtype=np.int64, count=int(counts.sum()))
+        split, read = self._split, self._words.read
+        tokens = [read(split(text[: self._max_characters])) for text in texts]
+        counts = np.fromiter(map(len, tokens), dtype=np.int64, count=len(texts)) // BYTES_PER_TOKEN
         windows = lay_windows(counts, width=self._width, overlap=self._overlap, max_windows=self._max_windows)
-        return TokenWindows(tokens, replace(windows, cut=windows.cut | too_long), self._specials)
+        windows = replace(windows, cut=windows.cut | too_long)
+        return TokenWindows(np.frombuffer(b"".join(tokens), dtype=np.intc), windows, self._specials)
 
-    def _encode(self, texts: list[str]) -> list[list[int]]:
+    def _encode(self, word: str) -> Sequence[int]:
         try:
-            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            return self._tokenizer.encode(word, add_special_tokens=False).ids
         except TypeError:
-            # A str with half a surrogate pair cannot become UTF-8, which the tokenizer works in; `?` reads the same to
-            # the model as the replacement character would.
-            encodable = [text.encode("utf-8", "replace").decode() for text in texts]
-            encodings = self._tokenizer.encode_batch_fast(encodable, add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+            # Half a surrogate pair cannot become UTF-8, which the tokenizer works in; `?` reads the same to the model
+            # as the replacement character would.
+            return self._encode(word.encode("utf-8", "replace").decode())
 
 
 def _load(tokenizer_json: bytes) -> Tokenizer:
@@ -127,6 +137,22 @@ def _load(tokenizer_json: bytes) -> Tokenizer:
     # Otherwise an author could end the model's reading wherever they like by writing special tokens.
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+def _reads_words(tokenizer: Tokenizer) -> bool:
+    """Whether the tokens of a text are those of its `BERT_WORD`s, one after another."""
+    return (
+        isinstance(tokenizer.normalizer, BertNormalizer)
+        and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
+        and isinstance(tokenizer.model, WordPiece)
+        # Added tokens are found in a text before it is split, unless they are special ones.
+        and all(token.special for token in tokenizer.get_added_tokens_decoder().values())
+    )
+
+
+def _whole(text: str) -> list[str]:
+    """A text as one word, for tokenizers that we know nothing about."""
+    return [text]
 
 
 def _specials(tokenizer: Tokenizer) -> Specials:
