@@ -81,6 +81,10 @@ class Candidate:
 class Lite(nn.Module):
     """Adds up rows of `table`, (features, h) int8 or float32; `scale` and `bias`, (h,), make logits of the sums."""
 
+    table: Tensor
+    scale: Tensor
+    bias: Tensor
+
     def __init__(self, table: Tensor, scale: Tensor, bias: Tensor) -> None:
         super().__init__()
         self.register_buffer("table", table)

@@ -31,7 +31,7 @@ from export.splits import Splits, split
 from export.tokens import build_tokenizer
 from stream.bundle import Bundle, Manifest, ModelInput
 from stream.bundle.evaluation import Conversion, Evaluation
-from stream.bundle.manifest import SCHEMA_VERSION, TrainingSource
+from stream.bundle.manifest import SCHEMA_VERSION, Role, TrainingSource
 from stream.scoring.session import open_session
 from stream.scoring.tokenize import TokenWindows, WindowTokenizer
 
@@ -39,7 +39,7 @@ __all__ = ["LITE", "Recipe", "build"]
 
 _CALIBRATED_ON = "calibration: 15 % of the texts, by digest; human labels only"
 
-_ROLES = ("prompt", "output", "post")
+_ROLES: tuple[Role, ...] = ("prompt", "output", "post")
 
 Logits = NDArray[np.float32]
 

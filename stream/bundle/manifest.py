@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -18,13 +18,14 @@ __all__ = [
     "FileEntry",
     "Manifest",
     "ModelInput",
+    "Role",
     "TrainingSource",
     "explain",
     "parse_manifest",
     "refuse_newer",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 """Version of the bundle format. Any change of fields raises it: a field not understood is a promise not kept."""
 
 MANIFEST_NAME = "manifest.json"
@@ -53,6 +54,7 @@ def _check_path(path: str) -> str:
 
 
 BundlePath = Annotated[str, AfterValidator(_check_path)]
+Role = Literal["prompt", "output", "post"]
 Word = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -101,7 +103,7 @@ class Manifest(_Strict):
     created_at: AwareDatetime
     harms: Annotated[tuple[Word, ...], Field(min_length=1, max_length=64)]
     """Harms in the order of the columns of the model's logits."""
-    roles: Annotated[tuple[Literal["prompt", "output", "post"], ...], Field(min_length=1)]
+    roles: Annotated[tuple[Role, ...], Field(min_length=1)]
     """Roles of content that the model was trained on."""
     input: ModelInput
     artefacts: dict[Literal["cpu", "cuda"], BundlePath]
