@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 __all__ = ["FORBIDDEN_KEYS", "Telemetry", "configure_logging"]
 
-FORBIDDEN_KEYS = frozenset({"text", "prompt", "content", "value", "event_value", "groups", "author", "image", "password"})
+FORBIDDEN_KEYS = frozenset({"text", "prompt", "content", "value", "groups", "author", "image", "password"})
 """Keys that may not appear in a log event; a value under one of them is replaced before anything is written."""
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -75,11 +75,15 @@ class Telemetry:
         self.registry = registry = CollectorRegistry()
         self.events = Counter("fairway_events", "Records taken in.", registry=registry)
         self.decisions = Counter("fairway_decisions", "Decisions by action.", ["action"], registry=registry)
-        self.abstentions = Counter("fairway_abstentions", "Events with an abstention, by harm.", ["harm"], registry=registry)
+        self.abstentions = Counter(
+            "fairway_abstentions", "Events with an abstention, by harm.", ["harm"], registry=registry
+        )
         self.unmoderated = Counter(
             "fairway_unmoderated", "Decisions made by a fail rule, by condition.", ["condition"], registry=registry
         )
-        self.dead_letters = Counter("fairway_dead_letters", "Inputs without decision, by reason.", ["reason"], registry=registry)
+        self.dead_letters = Counter(
+            "fairway_dead_letters", "Inputs without decision, by reason.", ["reason"], registry=registry
+        )
         self.step_seconds = Histogram(
             "fairway_step_seconds",
             "Time a unit of records spends in each step.",
@@ -88,7 +92,10 @@ class Telemetry:
             registry=registry,
         )
         self.unit_records = Histogram(
-            "fairway_unit_records", "Records worked on together: how full batches are.", buckets=RECORDS, registry=registry
+            "fairway_unit_records",
+            "Records worked on together: how full batches are.",
+            buckets=RECORDS,
+            registry=registry,
         )
         self.publish_records = Histogram(
             "fairway_publish_records", "Records acknowledged per publishing round.", buckets=RECORDS, registry=registry
@@ -116,7 +123,9 @@ class Telemetry:
         self.publish_records.observe(records)
         self.step_seconds.labels("publish").observe(seconds)
 
-    def watch(self, gauges: Mapping[str, tuple[str, Callable[[], float]]], lag: Callable[[], Mapping[int, int]]) -> None:
+    def watch(
+        self, gauges: Mapping[str, tuple[str, Callable[[], float]]], lag: Callable[[], Mapping[int, int]]
+    ) -> None:
         """Read `gauges` (name → help and function) and `lag` (partition → records) at every scrape."""
         for name, (description, function) in gauges.items():
             Gauge(name, description, registry=self.registry).set_function(function)

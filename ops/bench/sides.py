@@ -44,7 +44,9 @@ class CopyStage:
     def run(self, partition: Partition, records: Sequence[SourceRecord]) -> Mapping[Partition, Load]:
         """Copy key and value."""
         return {
-            Partition(self._sink, partition.partition): Load([(r.key, r.value, []) for r in records], range(len(records)))
+            Partition(self._sink, partition.partition): Load(
+                [(r.key, r.value, []) for r in records], range(len(records))
+            )
         }
 
     def refused(self, record: SourceRecord, *, source: Partition, destination: Partition) -> Mapping[Partition, Load]:

@@ -56,8 +56,13 @@ class Stage(Protocol):
 class Watcher(Protocol):
     """What is told about the work, for metrics."""
 
-    def unit_started(self, records: int, queued_s: float) -> None: ...
-    def unit_finished(self, seconds: float) -> None: ...
+    def unit_started(self, records: int, queued_s: float) -> None:
+        """A unit was handed to the thread, `queued_s` after its first slice was fetched."""
+        ...
+
+    def unit_finished(self, seconds: float) -> None:
+        """All outputs of a unit are acknowledged, `seconds` after it was handed to the thread."""
+        ...
 
 
 class Conveyor(Service):  # type: ignore[misc] - mode ships no types
@@ -188,7 +193,7 @@ class Conveyor(Service):  # type: ignore[misc] - mode ships no types
         self._last_serial = None
         deadline = time.monotonic() + self._drain_s
         while self.is_busy and not self.should_stop and time.monotonic() < deadline:
-            await asyncio.sleep(DRAIN_POLL_S)
+            await asyncio.sleep(DRAIN_POLL_S)  # noqa: ASYNC110 - three things must be over, none of which has an event
         self._publisher.abandon()
 
     async def on_stop(self) -> None:

@@ -17,7 +17,7 @@ __all__ = ["Ledger", "Partition", "Slice"]
 
 
 class Partition(NamedTuple):
-    """A topic partition; equal to and hashed like Faust's `TP` and aiokafka's `TopicPartition`, which are named tuples."""
+    """A topic partition; equal to Faust's `TP` and aiokafka's `TopicPartition`, which are named tuples too."""
 
     topic: str
     partition: int

@@ -17,7 +17,7 @@ from stream.kafka.publisher import Load, OutRecord
 from stream.pipeline import Moderated, Pipeline
 from stream.telemetry import Telemetry
 
-__all__ = ["ModerateStage", "OutputTopics", "TRACE_HEADERS"]
+__all__ = ["TRACE_HEADERS", "ModerateStage", "OutputTopics"]
 
 TRACE_HEADERS = frozenset({"traceparent", "tracestate", "baggage", "b3"})
 """Headers carried from the event to everything made from it, so that a trace does not end here (W3C, B3)."""
@@ -67,7 +67,9 @@ class ModerateStage:
         """
         number = source.partition
         if destination.topic == self._topics.decisions:
-            rejection = Rejected(0, RejectReason.OUTPUT_REFUSED, f"the broker refused the record for {destination.topic}")
+            rejection = Rejected(
+                0, RejectReason.OUTPUT_REFUSED, f"the broker refused the record for {destination.topic}"
+            )
             return {Partition(self._topics.dead_letter, number): self._dead_letters(source, [record], [rejection])}
         if destination.topic == self._topics.review:
             return {destination: self._review_without_event(record, source)}
@@ -85,9 +87,7 @@ class ModerateStage:
         decisions = self._encoder.decisions(moderated, topic=source.topic, partition=source.partition, now=now)
         return _load([record], [0], [self._encoder.review(decisions[0], ReviewWhy.ABSTAINED, None)])
 
-    def _dead_letters(
-        self, source: Partition, records: Sequence[SourceRecord], rejected: Sequence[Rejected]
-    ) -> Load:
+    def _dead_letters(self, source: Partition, records: Sequence[SourceRecord], rejected: Sequence[Rejected]) -> Load:
         return Load(
             [deadletter.encode(records[r.position], r, source=source, worker=self._worker) for r in rejected],
             [r.position for r in rejected],
@@ -96,7 +96,9 @@ class ModerateStage:
     def _count(self, moderated: Moderated) -> None:
         telemetry, verdicts = self._telemetry, moderated.verdicts
         for action, count in zip(
-            moderated.policy.actions, np.bincount(verdicts.actions, minlength=len(moderated.policy.actions)), strict=True
+            moderated.policy.actions,
+            np.bincount(verdicts.actions, minlength=len(moderated.policy.actions)),
+            strict=True,
         ):
             if count:
                 telemetry.decisions.labels(action).inc(int(count))

@@ -1,8 +1,8 @@
 """Group commit: everything finished so far leaves as one large batch per partition and round trip.
 
 aiokafka keeps one produce request in flight per broker, and a request carries one batch per partition. Output per
-second is therefore bytes per request divided by the round trip, so scoring batches must not be produce batches: finished
-work queues per destination, one round takes all of it, and work is acknowledged only when the broker acknowledged every
+second is therefore bytes per request divided by the round trip, so scoring batches must not be produce batches:
+finished work queues per destination, one round takes all of it, and work is acknowledged only when the broker acknowledged every
 output of it. When idle a round is one small batch and latency is one round trip; batches grow by themselves under lag.
 """
 
@@ -36,8 +36,8 @@ __all__ = ["Delivery", "Load", "OutRecord", "Publisher", "SendsBatches"]
 log = structlog.get_logger(__name__)
 
 OutRecord = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
-"""Key, value and headers (aiokafka insists on a list). A plain tuple: a million of these are made per 15 seconds, and a named one costs ten times as
-much to make."""
+"""Key, value and headers (aiokafka insists on a list). A plain tuple: a hundred thousand of these are made per second,
+and a named one costs ten times as much to make."""
 
 REFUSED = (
     MessageSizeTooLargeError,
@@ -62,9 +62,13 @@ class SendsBatches(Protocol):
     """What the publisher needs of a producer; `SliceProducer` is one."""
 
     @property
-    def client(self) -> Any: ...  # aiokafka ships no types
+    def client(self) -> Any:  # aiokafka ships no types
+        """What has `create_batch` and `send_batch`."""
+        ...
 
-    async def renew(self, *, close_within_s: float) -> None: ...
+    async def renew(self, *, close_within_s: float) -> None:
+        """Replace the client after a failure."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
