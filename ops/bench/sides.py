@@ -43,11 +43,8 @@ class CopyStage:
 
     def run(self, partition: Partition, records: Sequence[SourceRecord]) -> Mapping[Partition, Load]:
         """Copy key and value."""
-        return {
-            Partition(self._sink, partition.partition): Load(
-                [(r.key, r.value, []) for r in records], range(len(records))
-            )
-        }
+        copies = [(record.key, record.value, []) for record in records]
+        return {Partition(self._sink, partition.partition): Load(copies, range(len(copies)))}
 
     def refused(self, record: SourceRecord, *, source: Partition, destination: Partition) -> Mapping[Partition, Load]:
         """Nothing is refused in a benchmark."""

@@ -192,8 +192,9 @@ class Conveyor(Service):  # type: ignore[misc] - mode ships no types
         self._waiting.clear()
         self._last_serial = None
         deadline = time.monotonic() + self._drain_s
-        while self.is_busy and not self.should_stop and time.monotonic() < deadline:
-            await asyncio.sleep(DRAIN_POLL_S)  # noqa: ASYNC110 - three things must be over, none of which has an event
+        # Three things must be over, and none of them has an event.
+        while self.is_busy and not self.should_stop and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(DRAIN_POLL_S)
         self._publisher.abandon()
 
     async def on_stop(self) -> None:

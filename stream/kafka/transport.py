@@ -4,7 +4,7 @@ Stock Faust pays about 160 µs of Python per event and, on an exception or a can
 events nobody processed. Here the consumer hands the agent whole slices of one partition, offsets are committed from a
 `Ledger`, and the producer sends record batches. Agents, worker, groups, rebalancing and web stay Faust's.
 
-Private names of faust-streaming 0.15 and aiokafka 0.14 used below are listed in `PRIVATE_NAMES`, one contract test each.
+Private names of faust-streaming 0.15 used below are listed in `PRIVATE_NAMES`, one contract test each.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class SliceConsumer(driver.Consumer):
 
     async def _wait_for_room(self) -> None:
         """Wait until less than the bound is in hand, or the flow is stopped by a rebalance."""
-        while (
+        while (  # noqa: ASYNC110 - the ledger is pure and has no event
             (
                 self.ledger.records_in_hand >= self.buffer_max_records
                 or self.ledger.bytes_in_hand >= self.buffer_max_bytes
