@@ -2,8 +2,9 @@
 
 aiokafka keeps one produce request in flight per broker, and a request carries one batch per partition. Output per
 second is therefore bytes per request divided by the round trip, so scoring batches must not be produce batches:
-finished work queues per destination, one round takes all of it, and work is acknowledged only when the broker
-acknowledged every output of it. When idle a round is one small batch and latency is one round trip; batches grow by themselves under lag.
+finished work queues per destination, one round takes all of it, and work is acknowledged only when the broker has
+acknowledged every output of it. When idle a round is one small batch and latency is one round trip; batches grow by
+themselves under lag.
 """
 
 from __future__ import annotations
