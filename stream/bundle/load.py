@@ -80,7 +80,10 @@ def _digest(content: bytes) -> str:
 
 def _check_listing(folder: Path, files: Mapping[str, FileEntry]) -> None:
     """Raise `BundleError` unless the folder holds the listed files with the listed sizes, and nothing else."""
-    found = dict(_walk(folder, folder))
+    try:
+        found = _walk(folder)
+    except OSError as error:
+        raise BundleError(f"cannot list {folder}: {error.strerror}; a worker must be able to read all of it") from None
     unlisted = sorted(set(found) - set(files) - {MANIFEST_NAME})
     if unlisted:
         raise BundleError(f"{folder} holds {unlisted[0]!r}, which its manifest does not list: remove it")
@@ -94,20 +97,25 @@ def _check_listing(folder: Path, files: Mapping[str, FileEntry]) -> None:
             )
 
 
-def _walk(folder: Path, root: Path, seen: int = 0) -> Iterator[tuple[str, int]]:
-    """Yield the path below `root` and the size of every file, refusing what is neither a file nor a folder."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            seen += 1
-            if seen > MAX_FILES + 1:  # the manifest is not in its own list
-                raise BundleError(f"{folder} holds more than {MAX_FILES} entries, which no bundle does")
-            name = Path(entry.path).relative_to(root).as_posix()
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path), root, seen)
-            elif entry.is_file(follow_symlinks=False):
-                yield name, entry.stat(follow_symlinks=False).st_size
-            else:
-                raise BundleError(f"{name!r} in {root} is a link or a device: a bundle holds plain files only")
+def _walk(root: Path) -> dict[str, int]:
+    """The path below `root` and the size of every file; raise `BundleError` for what is neither a file nor a folder."""
+    found: dict[str, int] = {}
+    folders = [root]
+    seen = 0
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                seen += 1
+                if seen > MAX_FILES + 1:  # the manifest is not in its own list
+                    raise BundleError(f"{root} holds more than {MAX_FILES} entries, which no bundle does")
+                name = Path(entry.path).relative_to(root).as_posix()
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry.path))
+                elif entry.is_file(follow_symlinks=False):
+                    found[name] = entry.stat(follow_symlinks=False).st_size
+                else:
+                    raise BundleError(f"{name!r} in {root} is a link or a device: a bundle holds plain files only")
+    return found
 
 
 def _check_digests(folder: Path, files: Mapping[str, FileEntry]) -> None:
