@@ -8,6 +8,7 @@ is left. Whatever did not make it is read again by the next owner.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -27,6 +28,9 @@ from stream.settings import Settings
 from stream.telemetry import Telemetry
 
 __all__ = ["StagePlan", "WorkerHandle", "build_worker", "run"]
+
+COLLECT_EVERY_S = 10.0
+"""Cycles come from the client's connections and errors, a few thousand objects a second at worst: some megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ def build_worker(settings: Settings, plan: StagePlan, telemetry: Telemetry) -> W
     )
     install(app, settings.bootstrap_servers, consumer=_consumer_class(settings, plan, ledger, conveyor))
     app.service(conveyor)
+    app.service(_Collection())
     if plan.housekeeping is not None:
         app.service(_Housekeeping(plan.housekeeping))
     topic = SliceTopic(app, topics=[plan.topic], key_serializer="raw", value_serializer="raw", internal=False)
@@ -97,6 +102,10 @@ def build_worker(settings: Settings, plan: StagePlan, telemetry: Telemetry) -> W
 
 def run(handle: WorkerHandle) -> None:
     """Run until a signal or a crash. A crash raises its reason."""
+    # Tens of thousands of records are in hand under load, and the automatic collector walks all of them again and
+    # again: it takes 40 % of the throughput. What it is for, cycles, `_Collection` finds every few seconds instead.
+    gc.freeze()
+    gc.disable()
     for name in ("faust", "aiokafka", "mode"):
         # A fifth of Faust's CPU goes into debug records that no handler prints.
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -161,6 +170,18 @@ def _credentials(settings: Settings) -> faust.SASLCredentials | faust.SSLCredent
             ssl_context=context,
         )
     return faust.SSLCredentials(context) if context is not None else None
+
+
+class _Collection(Service):  # type: ignore[misc] - mode ships no types
+    """Collects reference cycles on a schedule, in place of the automatic collector."""
+
+    abstract = False
+
+    @Service.task  # type: ignore[untyped-decorator] - mode ships no types
+    async def _run(self) -> None:
+        while not self.should_stop:
+            await asyncio.sleep(COLLECT_EVERY_S)
+            gc.collect()
 
 
 class _Housekeeping(Service):  # type: ignore[misc] - mode ships no types
