@@ -13,7 +13,7 @@ from stream.uncertainty.risk import act_at, allow_below
 BINS = 1024
 # Scores in the middle of their bins: then the histogram loses nothing, and edges are where curves may be read.
 SCORES = (np.random.default_rng(5).integers(0, BINS, (2, 3000)) + 0.5) / BINS
-HARMFUL, HARMLESS = SCORES[0] ** 0.5, SCORES[1] ** 2
+HARMFUL, HARMLESS = SCORES[0] ** 0.5, 0.9 * SCORES[1] ** 2
 HARMFUL, HARMLESS = (np.floor(HARMFUL * BINS) + 0.5) / BINS, (np.floor(HARMLESS * BINS) + 0.5) / BINS
 
 

@@ -32,7 +32,7 @@ def highest_edge_that_keeps_the_risk(values: list[float], rate: Fraction) -> flo
     n = len(values)
     kept = [
         edge / BINS
-        for edge in range(BINS + 1)
+        for edge in range(BINS)  # no edge at 1: p = 1 is in the last bin
         if Fraction(sum(value < edge / BINS for value in values) + 1, n + 1) <= rate
     ]
     return max(kept, default=None)
@@ -70,7 +70,7 @@ def test_act_at_is_above_the_raw_scores(values: list[float], rate: Fraction) -> 
         assert k == 0
     else:
         raw = sorted(values)[-k]
-        assert raw < found <= raw + 1 / BINS
+        assert raw < found <= (raw + 1 / BINS if raw < 1 - 1 / BINS else 1 + 1 / BINS)
         assert sum(value >= found for value in values) <= k - 1
 
 
