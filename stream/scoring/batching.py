@@ -28,14 +28,19 @@ class MicroBatch:
     length: int
     idle: int = 0
 
-    def smaller(self) -> tuple[MicroBatch, ...]:
-        """What to try when this call failed: the same rows without idle ones, else two halves, else nothing."""
-        if self.idle:
-            return (MicroBatch(self.rows, self.length),)
-        middle = len(self.rows) // 2
-        if not middle:
+    def at_least(self, rows: int) -> MicroBatch:
+        """The same call with enough idle rows to have `rows` rows."""
+        return MicroBatch(self.rows, self.length, max(self.idle, rows - len(self.rows)))
+
+    def smaller(self, *, fewest: int) -> tuple[MicroBatch, ...]:
+        """What to try after this call failed, of `fewest` rows or more: no needless idle rows; else halves; else none."""
+        count = len(self.rows)
+        if count + self.idle > max(count, fewest):
+            return (MicroBatch(self.rows, self.length).at_least(fewest),)
+        if count == 1:
             return ()
-        return (MicroBatch(self.rows[:middle], self.length), MicroBatch(self.rows[middle:], self.length))
+        parts = (self.rows[: count // 2], self.rows[count // 2 :])
+        return tuple(MicroBatch(part, self.length).at_least(fewest) for part in parts)
 
 
 def length_classes(longest: int) -> NDArray[np.int64]:
@@ -58,15 +63,12 @@ def most_rows(length: int, *, max_tokens: int) -> int:
     return max(1, max_tokens // length)
 
 
-def micro_batches(
-    lengths: NDArray[np.int64], classes: NDArray[np.int64], *, max_tokens: int, fixed_rows: bool = False
-) -> list[MicroBatch]:
+def micro_batches(lengths: NDArray[np.int64], classes: NDArray[np.int64], *, max_tokens: int) -> list[MicroBatch]:
     """Put every row into exactly one micro-batch of rows of its own length class, shortest class first.
 
     `lengths` is (r,) int64, at most `classes[-1]`. A call holds at most `max_tokens` tokens, padding included, or one
     row. A row's padded length depends on its own length alone: were it the longest of the batch, the order in which the
     runtime adds numbers, and with it the last bits of a score, would depend on the company a text happens to be in.
-    With `fixed_rows`, all calls of a length have the same shape, for runtimes where the number of rows matters too.
     """
     class_of_row = np.searchsorted(classes, lengths)
     order = np.argsort(class_of_row, kind="stable")
@@ -75,8 +77,6 @@ def micro_batches(
     start = 0
     for length, end in zip(classes.tolist(), ends.tolist(), strict=True):
         most = most_rows(length, max_tokens=max_tokens)
-        for at in range(start, end, most):
-            rows = order[at : min(at + most, end)]
-            batches.append(MicroBatch(rows, length, most - len(rows) if fixed_rows else 0))
+        batches += [MicroBatch(order[at : min(at + most, end)], length) for at in range(start, end, most)]
         start = end
     return batches

@@ -15,9 +15,13 @@ from stream.scoring.tokenize import ModelInputs, TokenWindows, WindowTokenizer
 
 __all__ = ["OnnxScorer"]
 
-PROBE_TEXTS = ("a", "The quick brown fox jumps over the lazy dog, and nobody was harmed.")
-"""Scored at load to warm up and compare providers, and again when nothing else can be scored, to tell a broken runtime
-from a bad text."""
+PROBE_TEXTS = ("a", "The quick brown fox jumps over the lazy dog.", "12 + 34 = 46?", "WHY WOULD ANYBODY SHOUT !!!")
+"""Scored at load, to compare providers and batch sizes, and again when nothing else can be scored, to tell a broken
+runtime from a bad text."""
+
+FEWEST_ROWS = 2
+"""A lone row goes with an idle one: matrix kernels add up in another order for one row than for several, and its score
+would differ in the last bit from that of the same text in company (measured: most texts, with MiniLM)."""
 
 MAX_PROVIDER_DIFFERENCE = 0.1
 """Largest difference in a probe's logit between the CUDA artefact and the CPU one, on which the calibration was fitted.
@@ -28,8 +32,10 @@ class OnnxScorer:
     """Scores text with one loaded model. Immutable after construction, so threads may share it.
 
     Same content, same bundle, same provider: same bits, whatever the batch-mates. A row is padded to a length that
-    depends on the row alone; on CUDA, where kernels are also chosen by the number of rows, every call of a length has
-    the same number of rows, idle ones included. The exception is a call that had to be split for want of memory.
+    depends on the row alone, and runs with others only if at load that left the probes' logits as they were alone;
+    dynamically quantised models do not pass, as their step is that of the largest number in the whole call. On CUDA,
+    where kernels are also chosen by the number of rows, all calls of a length have the same number, idle ones included.
+    The exception is a call that failed and was split.
     """
 
     def __init__(
@@ -48,8 +54,12 @@ class OnnxScorer:
         self._tokenizer = tokenizer
         self._classes = length_classes(window)
         self._max_batch_tokens = max_batch_tokens
-        self._fixed_rows = session.provider == "cuda"
+        self._fewest_rows = FEWEST_ROWS
         self._warm_up()
+        self.one_row_per_call = self._is_swayed_by_mates()
+        """Whether the model cannot score texts together; it is much slower then."""
+        if self.one_row_per_call:
+            self._max_batch_tokens = self._fewest_rows = 1
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, *, provider: Provider, max_batch_tokens: int, max_windows: int) -> OnnxScorer:
@@ -130,7 +140,7 @@ class OnnxScorer:
         try:
             self._run(tokens, batch, logits)
         except RunError:
-            for smaller in batch.smaller():
+            for smaller in batch.smaller(fewest=self._fewest_rows):
                 self._run_or_split(tokens, smaller, logits)
 
     def _run(self, tokens: TokenWindows, batch: MicroBatch, logits: NDArray[np.float32]) -> None:
@@ -138,20 +148,37 @@ class OnnxScorer:
         logits[batch.rows] = self._session.run(tokens.inputs(batch))[: len(batch.rows)]
 
     def _batches(self, tokens: TokenWindows) -> list[MicroBatch]:
-        return micro_batches(
-            tokens.lengths, self._classes, max_tokens=self._max_batch_tokens, fixed_rows=self._fixed_rows
-        )
+        batches = micro_batches(tokens.lengths, self._classes, max_tokens=self._max_batch_tokens)
+        return [batch.at_least(self._least_rows(batch.length)) for batch in batches]
+
+    def _least_rows(self, length: int) -> int:
+        return most_rows(length, max_tokens=self._max_batch_tokens) if self.provider == "cuda" else self._fewest_rows
 
     def _score_probes(self) -> NDArray[np.float32]:
-        """The logits of the probes, finite; otherwise raise `ScoringError`, for nothing can be scored."""
+        """The logits of the probes' windows, finite; otherwise raise `ScoringError`, for nothing can be scored."""
         tokens = self._tokenizer.read(PROBE_TEXTS)
-        logits = np.empty((len(tokens.lengths), len(self.harms)), dtype=np.float32)
-        for batch in self._batches(tokens):
-            self._run(tokens, batch, logits)
+        logits = self._run_all(tokens, self._batches(tokens))
         if not np.isfinite(logits).all():
             raise ScoringError(
                 f"on {self.provider} the model gives no finite logits for a plain sentence; export it again"
             )
+        return logits
+
+    def _is_swayed_by_mates(self) -> bool:
+        """Whether a probe's logits depend on the other probes being in its call."""
+        tokens = self._tokenizer.read(PROBE_TEXTS)
+        length = int(tokens.lengths.max())
+        least = self._least_rows(length)
+        rows = np.arange(len(tokens.lengths))
+        together = self._run_all(tokens, [MicroBatch(rows, length).at_least(least)])
+        alone = self._run_all(tokens, [MicroBatch(row, length).at_least(least) for row in np.split(rows, len(rows))])
+        return not np.array_equal(together, alone)
+
+    def _run_all(self, tokens: TokenWindows, batches: list[MicroBatch]) -> NDArray[np.float32]:
+        """The logits of r windows, (r, h) float32. Raises `RunError`."""
+        logits = np.empty((len(tokens.lengths), len(self.harms)), dtype=np.float32)
+        for batch in batches:
+            self._run(tokens, batch, logits)
         return logits
 
     def _warm_up(self) -> None:
@@ -159,8 +186,8 @@ class OnnxScorer:
 
         They hold the tokenizer's largest id, which a model with another vocabulary does not have.
         """
-        for length in (self._classes if self._fixed_rows else self._classes[-1:]).tolist():
-            rows = most_rows(length, max_tokens=self._max_batch_tokens)
+        for length in (self._classes if self.provider == "cuda" else self._classes[-1:]).tolist():
+            rows = max(most_rows(length, max_tokens=self._max_batch_tokens), self._fewest_rows)
             ids = np.full((rows, length), self._tokenizer.largest_id, dtype=np.int64)
             try:
                 logits = self._session.run(ModelInputs(ids, np.ones_like(ids)))

@@ -21,8 +21,8 @@ LEVELS = 256
 CENTRE = -4.0
 """Logit of the median text: 1.8 % before calibration, so that most texts are harmless, as in real traffic."""
 
-MIXERS = 2_654_435_769
-"""Knuth's multiplicative hashing constant, 2**32 over the golden ratio."""
+MIXER = 2_654_435_769
+"""Knuth's multiplicative hashing constant, 2**32 over the golden ratio; its powers give each harm a hash of its own."""
 
 
 class StubScorer:
@@ -37,8 +37,8 @@ class StubScorer:
         self.provider = "stub"
         ranks = (np.arange(LEVELS) + 0.5) / LEVELS
         self._levels: NDArray[np.float32] = (CENTRE + np.log(ranks / (1 - ranks))).astype(np.float32)
-        odd = (MIXERS * (2 * np.arange(len(self.harms), dtype=np.uint64) + 1)) & 0xFFFFFFFF
-        self._mixers: NDArray[np.uint32] = odd.astype(np.uint32)
+        powers = [pow(MIXER, 1 + harm, 2**32) for harm in range(len(self.harms))]
+        self._mixers: NDArray[np.uint32] = np.array(powers, dtype=np.uint32)
 
     def score(self, events: EventBatch) -> Scores:
         """Score m events; `Scores` as documented there, h columns in the order of `harms`."""

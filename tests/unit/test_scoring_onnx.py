@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from stream.bundle import load
 from stream.errors import BundleError, ProviderError, ScoringError
 from stream.events import ContentEvent, EventBatch, FailCondition, Image
 from stream.scoring.onnx import OnnxScorer
-from stream.scoring.session import refuse_operators_elsewhere, refuse_other_provider
+from stream.scoring.session import OnnxSession, RunError, refuse_operators_elsewhere, refuse_other_provider
+from stream.scoring.tokenize import ModelInputs
 
 ASSETS = Path(__file__).parent.parent / "assets" / "scoring"
 WORDS = (
@@ -115,6 +117,17 @@ def make_scorer(tmp_path: Path) -> MakeScorer:
         )
 
     return make
+
+
+class LostDevice(OnnxSession):
+    """A session whose device has gone away."""
+
+    def __init__(self) -> None:
+        self.provider = "cpu"
+
+    def run(self, inputs: ModelInputs) -> NDArray[np.float32]:  # noqa: ARG002 - whatever comes in
+        """Fail."""
+        raise RunError("the device is lost")
 
 
 def batch_of(*texts: str | None, images: Sequence[int] = ()) -> EventBatch:
@@ -218,6 +231,24 @@ def test_a_batch_of_faults_is_data_while_plain_text_can_be_scored(make_scorer: M
     """Where all rows fail and a known text does not, the rows are at fault: a poison text stops no worker."""
     scores = make_scorer().score(batch_of(fault, f"{fault} a"))
     assert scores.conditions.tolist() == [SCORER_ERROR, SCORER_ERROR]
+
+
+def test_a_model_that_is_swayed_by_batch_mates_scores_row_by_row(make_scorer: MakeScorer) -> None:
+    """Where a row's logits depend on the rest of its call, each row is its own call, and so its score its own."""
+    scorer = make_scorer(model="swayed.onnx")
+    together = scorer.score(batch_of("a", "hello", "kill hate"))
+    alone = [scorer.score(batch_of(text)).logits[0] for text in ("a", "hello", "kill hate")]
+    assert scorer.one_row_per_call
+    assert not make_scorer().one_row_per_call
+    assert np.array_equal(together.logits, alone)
+
+
+def test_a_runtime_that_fails_on_known_text_is_an_error(make_scorer: MakeScorer) -> None:
+    """Where all rows fail and a known text does too, the runtime is at fault: no event is blamed for it."""
+    scorer = make_scorer()
+    scorer._session = LostDevice()
+    with pytest.raises(ScoringError, match="device is lost"):
+        scorer.score(batch_of("hello", "a"))
 
 
 def test_no_events_give_no_scores(make_scorer: MakeScorer) -> None:

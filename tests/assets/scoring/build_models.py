@@ -5,6 +5,7 @@ harm, so that a test can say what a logit must be, and has words that bring abou
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper, save
@@ -67,7 +68,7 @@ def tiny() -> ModelProto:
         helper.make_node("Add", ["sums_and_nothing", "memory_sum"], ["logits"]),
     ]
     nodes.insert(11, helper.make_node("Cast", ["above"], ["above_float"], to=TensorProto.FLOAT))
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "values": VALUES,
         "poison": POISON,
         "hunger": HUNGER,
@@ -91,10 +92,24 @@ def averaging(*, keepdims: int) -> list[object]:
     ]
 
 
-def simple(axes: list[int], **signature: object) -> ModelProto:
+def swayed() -> ModelProto:
+    """Logits that depend on the other rows of the call, as with dynamic quantisation."""
+    nodes = [
+        helper.make_node("Mul", ["input_ids", "attention_mask"], ["ids"]),
+        helper.make_node("Cast", ["ids"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["floats"], ["largest"], keepdims=0),
+        helper.make_node("ReduceSum", ["floats", "axes"], ["sum"], keepdims=1),
+        helper.make_node("Div", ["sum", "largest"], ["share"]),
+        helper.make_node("MatMul", ["share", "weights"], ["logits"]),
+    ]
+    weights = np.ones((1, HARMS), dtype=np.float32)
+    return model(nodes, {"axes": np.array([1], dtype=np.int64), "weights": weights})
+
+
+def simple(axes: list[int], **signature: Any) -> ModelProto:
     """A model of `averaging` over `axes` with another signature than it should have."""
     weights = np.ones((1, HARMS), dtype=np.float32)
-    constants = {"axes": np.array(axes, dtype=np.int64), "weights": weights}
+    constants: dict[str, np.ndarray] = {"axes": np.array(axes, dtype=np.int64), "weights": weights}
     return model(averaging(keepdims=1), constants, **signature)
 
 
@@ -121,6 +136,7 @@ def model(
 def main() -> None:
     """Write every model."""
     save(tiny(), FOLDER / "tiny.onnx")
+    save(swayed(), FOLDER / "swayed.onnx")
     save(simple([1], output="scores"), FOLDER / "renamed_output.onnx")
     save(simple([1], integer=TensorProto.INT32), FOLDER / "int32_inputs.onnx")
     save(simple([1], shape=(1, 8)), FOLDER / "fixed_shape.onnx")
