@@ -223,6 +223,8 @@ def _message(problem: dict[str, Any], schema: type[BaseModel]) -> str:
         return f"there is no field of this name here{did_you_mean(name, _field_names(schema))}"
     if kind == "missing":
         return f"needs a field `{name}`"
+    if kind in {"dict_type", "model_type"}:
+        return "must be fields and values, `name: value`"
     if kind in {"enum", "literal_error"} and (choices := re.findall(r"'([^']*)'", problem["ctx"]["expected"])):
         return f"must be one of {', '.join(choices)}{did_you_mean(problem['input'], choices)}"
     message = str(problem["msg"]).removeprefix("Value error, ").replace("Input should", "should")

@@ -11,7 +11,16 @@ from copy import deepcopy
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from stream.events import Action
 from stream.yamlfile import Document, FieldPath, Problem
@@ -59,7 +68,7 @@ Probability = Annotated[float, Field(strict=True, ge=0, le=1)]
 Rate = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Surfaces = Annotated[list[Name], BeforeValidator(_as_list), Field(min_length=1, max_length=MAX_NAMES)]
-LanguageTag = Annotated[str, Field(max_length=35), BeforeValidator(_language_tag)]
+LanguageTag = Annotated[str, Field(max_length=35), AfterValidator(_language_tag)]
 Locales = Annotated[list[LanguageTag], BeforeValidator(_as_list), Field(min_length=1, max_length=MAX_NAMES)]
 
 
@@ -197,17 +206,25 @@ def parse(document: Document) -> tuple[PolicyDocument, list[Problem]]:
             found = document.problems(error, PolicyDocument)
         # After the first round, what is found only follows from what was left out.
         problems = problems or found
-        if not sum(_left_out(remaining, problem.path) for problem in found):
+        broken = {_nearest_field(remaining, problem.path) for problem in found}
+        if () in broken:
             raise document.refusal(problems)
+        for path in sorted(broken, key=len, reverse=True):
+            _leave_out(remaining, path)
 
 
-def _left_out(fields: Any, path: FieldPath) -> bool:  # Any: YAML that no schema has accepted
-    """Remove the field at `path`; False where that is the file, an item, or gone with a field around it."""
+def _nearest_field(value: Any, path: FieldPath) -> FieldPath:  # Any: YAML that no schema has accepted
+    """The longest beginning of `path` that is still a field: it can be left out, and unlike an item moves no others."""
+    nearest: FieldPath = ()
+    for depth, step in enumerate(path, start=1):
+        if isinstance(value, dict) and step not in value:
+            break
+        value = value[step]
+        nearest = path[:depth] if isinstance(step, str) else nearest
+    return nearest
+
+
+def _leave_out(value: Any, path: FieldPath) -> None:  # Any: YAML that no schema has accepted
     for step in path[:-1]:
-        if isinstance(fields, dict) and step not in fields:
-            return False
-        fields = fields[step]
-    if not path or not isinstance(fields, dict) or path[-1] not in fields:
-        return False
-    del fields[path[-1]]
-    return True
+        value = value[step]
+    del value[path[-1]]

@@ -1,0 +1,414 @@
+"""A policy file and a calibration become arrays, or every problem by line."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.bundle import HarmCalibration
+from stream.errors import PolicyError
+from stream.events import Action, FailCondition
+from stream.policy import CompiledPolicy, compile_policy
+from stream.policy.compile import MAX_COMBINATIONS
+from stream.policy.compiled import Basis
+from stream.policy.document import FailRules
+
+HARMS = ("hate", "violence")
+HEAD = 'schema_version: 1\nname: test\nversion: "1"\n'
+RULES = """\
+harms:
+  hate: {action: block, act_at: 0.8, allow_below: 0.2}
+  violence: {action: label, act_at: 0.9, allow_below: 0.1}
+"""
+
+
+def measured(*, harmful: float = 0.75, harmless: float = 0.25, n: int = 200) -> HarmCalibration:
+    """A harm whose n items of each label all have one probability."""
+    counts = [[0.0] * 1024, [0.0] * 1024]
+    counts[0][int(harmful * 1024)] = counts[1][int(harmless * 1024)] = float(n)
+    return HarmCalibration(
+        a=1, b=0, n_harmful=n, n_harmless=n, ece=0, ece_null=0, harmful=tuple(counts[0]), harmless=tuple(counts[1])
+    )
+
+
+def compiled(text: str, **calibration: HarmCalibration) -> CompiledPolicy:
+    """The policy for a bundle with two harms."""
+    return compile_policy((HEAD + text).encode(), dict.fromkeys(HARMS, measured()) | calibration)
+
+
+def problems(text: str, *, head: str = HEAD, **calibration: HarmCalibration) -> list[str]:
+    """What is wrong with a policy for a bundle with two harms."""
+    with pytest.raises(PolicyError) as caught:
+        compile_policy((head + text).encode(), dict.fromkeys(HARMS, measured()) | calibration)
+    return str(caught.value).splitlines()
+
+
+def test_a_small_policy_has_careful_defaults() -> None:
+    """What a policy does not say is reviewed, never audited, never expired, and severity has its usual order."""
+    policy = compiled(RULES)
+    assert policy.actions == ("allow", "label", "review", "restrict", "block")
+    assert (policy.name, policy.version, policy.harms, policy.rulesets) == ("test", "1", HARMS, ("default",))
+    assert policy.act_at.tolist() == [[0.8, 0.9]]
+    assert policy.allow_below.tolist() == [[0.2, 0.1]]
+    assert policy.harm_action.tolist() == [[4, 1]]
+    assert policy.abstain_action.tolist() == [[2, 2]]
+    assert policy.fail_action.tolist() == [[2] * len(FailCondition)]
+    assert (policy.max_age_s, policy.audit_rate) == (None, 0.0)
+
+
+def test_a_whole_policy_is_taken_as_it_says() -> None:
+    """Severity, abstain actions, fail rules, age and audit rate are those of the file."""
+    policy = compiled(
+        RULES.replace("action: block", "action: block, abstain: restrict")
+        + """\
+severity: [allow, review, label, restrict, block]
+fail: {scorer_error: closed, unsupported: review, truncated: open, expired: closed}
+max_age_s: 60
+audit: {rate: 0.25}
+"""
+    )
+    assert policy.actions == ("allow", "review", "label", "restrict", "block")
+    assert policy.harm_action.tolist() == [[4, 2]]
+    assert policy.abstain_action.tolist() == [[3, 1]]
+    assert policy.fail_action.tolist() == [[4, 1, 0, 4]]
+    assert (policy.max_age_s, policy.audit_rate) == (60.0, 0.25)
+
+
+def test_the_arrays_cannot_be_written() -> None:
+    """A policy in force is what its digest says: nothing can change its numbers."""
+    policy = compiled(RULES)
+    for table in (policy.act_at, policy.allow_below, policy.harm_action, policy.abstain_action, policy.fail_action):
+        with pytest.raises(ValueError, match="read-only"):
+            table[0, 0] = 0
+
+
+def test_harms_are_in_the_bundles_order() -> None:
+    """Columns follow the bundle and not the file, as they meet the model's outputs."""
+    text = (HEAD + RULES).encode()
+    policy = compile_policy(text, {"violence": measured(), "hate": measured()})
+    assert policy.harms == ("violence", "hate")
+    assert policy.act_at.tolist() == [[0.9, 0.8]]
+
+
+def test_a_condition_has_a_field() -> None:
+    """The fail rules of a policy are named like the conditions."""
+    assert list(FailRules.model_fields) == [condition.name.lower() for condition in FailCondition]
+
+
+# --- Thresholds from risks -------------------------------------------------------------------------------------------
+
+
+def test_risks_become_thresholds() -> None:
+    """A risk is derived from the harm's own calibration items, and the policy remembers what it was."""
+    policy = compiled(
+        """\
+harms:
+  hate: {action: block, miss_rate: 0.05, false_block_rate: 0.01}
+  violence: {action: label, miss_rate: 0.05, act_at: 0.9}
+""",
+        hate=measured(harmful=0.25, harmless=0.75),
+    )
+    assert policy.allow_below.tolist() == [[0.25, 0.75]]
+    assert policy.act_at.tolist() == [[0.75 + 1 / 1024, 0.9]]
+    assert policy.basis == ((Basis(0.05, 0.01, single_cut=False), Basis(0.05, None, single_cut=False)),)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "cut"),
+    [
+        ("miss_rate: 0.05, false_block_rate: 0.05", 0.25 + 1 / 1024),
+        ("miss_rate: 0.05, act_at: 0.5", 0.5),
+        ("allow_below: 0.5, false_block_rate: 0.05", 0.5),
+    ],
+)
+def test_where_risks_leave_no_doubt_there_is_one_cut(thresholds: str, cut: float) -> None:
+    """Crossing thresholds become the one that was given, or the lowest that keeps both risks, which misses least."""
+    policy = compiled(RULES.replace("act_at: 0.8, allow_below: 0.2", thresholds))
+    assert policy.allow_below[0, 0] == policy.act_at[0, 0] == cut
+    assert policy.basis[0][0].single_cut
+
+
+def test_too_few_items_are_counted_out() -> None:
+    """A risk that the calibration set is too small for names the harm, what it has and what it would need."""
+    text = RULES.replace("act_at: 0.9, allow_below: 0.1", "false_block_rate: 0.01, miss_rate: 0.01")
+    assert problems(text, violence=measured(n=12)) == [
+        (
+            "policy:6: harms.violence.false_block_rate: violence has 12 harmless calibration items; "
+            "a false-block rate of 0.01 needs at least 99. Raise the rate, or give `act_at` itself"
+        ),
+        (
+            "policy:6: harms.violence.miss_rate: violence has 12 harmful calibration items; "
+            "a miss rate of 0.01 needs at least 99. Raise the rate, or give `allow_below` itself"
+        ),
+    ]
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.02, 0.1, 0.3]), st.sampled_from([0.02, 0.1, 0.3]))
+def test_both_risks_hold_on_the_calibration_items(seed: int, miss_rate: float, false_block_rate: float) -> None:
+    """However well a model separates a harm, thresholds are in order and neither risk is exceeded."""
+    random = np.random.default_rng(seed)
+    harmful = np.bincount((random.beta(random.uniform(0.5, 9), 1, 300) * 1024).astype(int), minlength=1024)
+    harmless = np.bincount((random.beta(1, random.uniform(0.5, 9), 300) * 1024).astype(int), minlength=1024)
+    calibration = HarmCalibration(
+        a=1, b=0, n_harmful=300, n_harmless=300, ece=0, ece_null=0,
+        harmful=tuple(harmful.tolist()), harmless=tuple(harmless.tolist()),
+    )  # fmt: skip
+    rates = f"miss_rate: {miss_rate}, false_block_rate: {false_block_rate}"
+    policy = compiled(RULES.replace("act_at: 0.8, allow_below: 0.2", rates), hate=calibration)
+    lower, upper = policy.allow_below[0, 0], policy.act_at[0, 0]
+    assert lower <= upper
+    assert harmful[: math.floor(lower * 1024)].sum() <= miss_rate * 301 - 1 + 1e-9
+    assert harmless[math.ceil(upper * 1024) :].sum() <= false_block_rate * 301 - 1 + 1e-9
+
+
+# --- Problems --------------------------------------------------------------------------------------------------------
+
+
+def test_all_problems_are_reported_in_one_go() -> None:
+    """Values that cannot be, names that are unknown, harms left out and risks out of reach are one report, by line."""
+    assert problems(
+        """\
+severity: [allow, block]
+harms:
+  hate: {action: blok, act_at: 1.5, allow_below: 0.2}
+  violance: {action: label, miss_rate: 0.5, false_block_rate: 0.5}
+overlays:
+  - surface: chat
+    harms:
+      self_harm: {action: block}
+max_age_s: -1
+audits: {rate: 0.1}
+"""
+    ) == [
+        (
+            "policy:4: severity: must list each of allow, label, restrict, block, review once, `allow` first: "
+            "it is what nothing leads to"
+        ),
+        "policy:5: harms: the bundle scores violence, so it needs a rule; `action: allow, abstain: allow` ignores it",
+        "policy:6: harms.hate.act_at: should be less than or equal to 1",
+        "policy:6: harms.hate.action: must be one of allow, label, restrict, block, review; did you mean `block`?",
+        "policy:7: harms.violance: the bundle has no such harm, it has hate, violence; did you mean `violence`?",
+        "policy:11: overlays[0].harms.self_harm: the bundle has no such harm, it has hate, violence",
+        "policy:12: max_age_s: should be greater than 0",
+        "policy:13: audits: there is no field of this name here; did you mean `audit`?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        ("{act_at: 0.8, allow_below: 0.2}", "harms.hate: needs a field `action`"),
+        ("{action: block, act_at: 0.8}", "harms.hate: needs `miss_rate`, the risk to take, or `allow_below`, a proba"),
+        ("{action: block, miss_rate: 0.5}", "harms.hate: needs `false_block_rate`, the risk to take, or `act_at`, a p"),
+        (
+            "{action: block, act_at: 0.8, false_block_rate: 0.1, miss_rate: 0.1}",
+            "harms.hate: give either `act_at` or `false_block_rate`, not both",
+        ),
+        ("{action: block, act_at: 0.8, allow_below: }", "harms.hate.allow_below: has no value; fill it in or remove"),
+        ("{action: block, act_at: yes, allow_below: 0}", "harms.hate.act_at: should be a valid number"),
+        ("{action: block, act_at: true, allow_below: 0}", "harms.hate.act_at: should be a valid number"),
+        ("{action: block, act_at: '0.8', allow_below: 0}", "harms.hate.act_at: should be a valid number"),
+        ("{action: block, act_at: 0.8, miss_rate: 0}", "harms.hate.miss_rate: should be greater than 0"),
+        ("{action: block, act_at: 0.8, miss_rate: 1}", "harms.hate.miss_rate: should be less than 1"),
+        (
+            "{action: block, act_at: 0.8, allow_below: 0.9}",
+            "harms.hate.allow_below: 0.9 is above `act_at` 0.8 on line 5",
+        ),
+        ("block", "harms.hate: must be fields and values, `name: value`"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused(rule: str, problem: str) -> None:
+    """A harm's rule needs an action and two thresholds, each given one way, in order."""
+    found = problems(RULES.replace("{action: block, act_at: 0.8, allow_below: 0.2}", rule))
+    assert len(found) == 1
+    assert found[0].startswith(f"policy:5: {problem}")
+
+
+@pytest.mark.parametrize(
+    ("overlay", "problem"),
+    [
+        ("{harms: {hate: {act_at: 1}}}", "overlays[0]: needs `surface`, `locale` or both: where it applies"),
+        ("{surface: chat}", "overlays[0]: needs `harms`, `fail` or both: what is different there"),
+        ("{surface: [], fail: {expired: open}}", "overlays[0].surface: Value should have at least 1 item"),
+        ("{surface: 3, fail: {expired: open}}", "overlays[0].surface: should be a valid string; quote it"),
+        (
+            "{locale: german, fail: {expired: openly}}",
+            "overlays[0].fail.expired: must be one of open, closed, review; ",
+        ),
+        ("{locale: '*', fail: {expired: open}}", "overlays[0].locale: must be a language tag, such as `de` or `de-AT`"),
+        ("{locale: [de, 5], fail: {expired: open}}", "overlays[0].locale[1]: should be a valid string; quote it"),
+        (
+            "{surface: a, harms: {hate: {allow_below: 0.9}}}",
+            "overlays[0].harms.hate.allow_below: 0.9 is above `act_at`",
+        ),
+        ("{surface: a, harms: {hate: {act_at: 0.1}}}", "harms.hate.allow_below: 0.2 is above `act_at` 0.1 on line 8"),
+    ],
+)
+def test_an_overlay_that_cannot_be_is_refused(overlay: str, problem: str) -> None:
+    """An overlay says where it applies and what is different there, and leaves thresholds in order."""
+    found = problems(f"{RULES}overlays:\n  - {overlay}\n")
+    assert len(found) == 1
+    assert problem in found[0]
+
+
+@pytest.mark.parametrize(
+    ("head", "problem"),
+    [
+        ('schema_version: 2\nname: n\nversion: "1"\n', "1: schema_version: this release reads schema version 1, not 2"),
+        ('schema_version: "1"\nname: n\nversion: "1"\n', "1: schema_version: should be a valid integer"),
+        ("schema_version: 1\nname: n\nversion: 1.1\n", "3: version: should be a valid string; quote it"),
+        ('schema_version: 1\nversion: "1"\n', "1: the file: needs a field `name`"),
+    ],
+)
+def test_a_head_that_cannot_be_is_refused(head: str, problem: str) -> None:
+    """A policy has a known schema version, a name and a version that is text."""
+    assert problems(RULES, head=head) == [f"policy:{problem}"]
+
+
+def test_a_policy_without_harms_is_refused() -> None:
+    """Harms left out, empty or of another shape leave nothing to check further."""
+    assert problems("audit: {rate: 0.1}\n") == ["policy:1: the file: needs a field `harms`"]
+    assert problems("harms: {}\nmax_age_s: 0\n") == [
+        "policy:4: harms: Dictionary should have at least 1 item after validation, not 0",
+        "policy:5: max_age_s: should be greater than 0",
+    ]
+    assert problems("harms: [hate]\n") == ["policy:4: harms: must be fields and values, `name: value`"]
+
+
+def test_a_broken_overlay_does_not_hide_its_own_fields() -> None:
+    """A problem of an item and one of a field inside it are both reported."""
+    text = f"{RULES}overlays:\n  - {{surface: chat, harms: {{hate: {{act_at: 2}}}}, x: 1}}\n  - {{surface: mail}}\n"
+    assert [line.split(": ")[1] for line in problems(text)] == [
+        "overlays[0].harms.hate.act_at",
+        "overlays[0].x",
+        "overlays[1]",
+    ]
+
+
+def test_too_many_combinations_are_refused() -> None:
+    """Surfaces times locales are bounded, as each combination is looked at on every reload."""
+    surfaces, locales = ", ".join(f"s{i}" for i in range(70)), ", ".join(f"aa-{i}" for i in range(70))
+    overlays = f"overlays:\n  - {{surface: [{surfaces}], locale: [{locales}], fail: {{expired: open}}}}\n"
+    assert problems(RULES + overlays) == [
+        f"policy:7: overlays: name {71 * 71} combinations of surface and locale, {MAX_COMBINATIONS} at most; name fewer"
+    ]
+
+
+def test_files_are_named_in_messages(tmp_path: Path) -> None:
+    """Messages begin with the file's path, or with the name that was given for its bytes."""
+    path = tmp_path / "policy.yaml"
+    path.write_text("name: x", encoding="utf-8")
+    with pytest.raises(PolicyError, match=f"^{path}:1: the file: needs a field"):
+        compile_policy(path, {"hate": measured()})
+    with pytest.raises(PolicyError, match=r"^elsewhere:1: the file: needs a field"):
+        compile_policy(b"name: x", {"hate": measured()}, name="elsewhere")
+
+
+# --- Overlays --------------------------------------------------------------------------------------------------------
+
+OVERLAYS = (
+    RULES
+    + """\
+overlays:
+  - surface: [chat, mail]
+    locale: de
+    harms: {hate: {act_at: 0.5}}
+  - locale: [de, fr]
+    harms: {hate: {act_at: 0.6, action: label}, violence: {abstain: block}}
+  - surface: chat
+    harms: {hate: {act_at: 0.7}}
+    fail: {expired: open}
+  - locale: de-AT
+    harms: {hate: {act_at: 0.65}}
+  - surface: chat
+    fail: {expired: closed, truncated: open}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("surface", "locale", "name", "act_at"),
+    [
+        ("default", None, "default", 0.8),
+        ("default", "en-US", "default", 0.8),
+        ("default", "den", "default", 0.8),
+        ("default", "", "default", 0.8),
+        ("default", "de", "locale=de|fr", 0.6),
+        ("default", "fr-CA", "locale=de|fr", 0.6),
+        ("default", "DE_ch", "locale=de|fr", 0.6),
+        ("default", "de-AT", "locale=de-at", 0.65),
+        ("default", "de-at-1996", "locale=de-at", 0.65),
+        ("mail", "en", "default", 0.8),
+        ("chat", "en", "surface=chat", 0.7),
+        ("chat", None, "surface=chat", 0.7),
+        ("chat", "fr", "surface=chat,locale=fr", 0.7),
+        ("mail", "de", "surface=mail,locale=de", 0.5),
+        ("chat", "de", "surface=chat,locale=de", 0.5),
+        ("chat", "de-AT", "surface=chat,locale=de-at", 0.5),
+    ],
+)
+def test_the_most_specific_overlay_wins(surface: str, locale: str | None, name: str, act_at: float) -> None:
+    """A locale matches by whole subtags; a surface outranks a locale, both outrank either, longer locales shorter."""
+    policy = compiled(OVERLAYS)
+    (ruleset,) = policy.resolve([surface], [locale])
+    assert (policy.rulesets[ruleset], policy.act_at[ruleset, 0]) == (name, act_at)
+
+
+def test_an_overlay_replaces_only_what_it_gives() -> None:
+    """Parts of a rule that no overlay gives stay, and equals are laid over in the file's order."""
+    policy = compiled(OVERLAYS)
+    (chat, de) = policy.resolve(["chat", "other"], [None, "de"])
+    rank = policy.actions.index
+    assert policy.allow_below[de].tolist() == [0.2, 0.1]
+    assert policy.harm_action[de].tolist() == [rank(Action.LABEL), rank(Action.LABEL)]
+    assert policy.abstain_action[de].tolist() == [rank(Action.REVIEW), rank(Action.BLOCK)]
+    assert policy.fail_action[de].tolist() == [rank(Action.REVIEW)] * 4
+    assert policy.fail_action[chat, FailCondition.EXPIRED] == rank(Action.BLOCK)
+    assert policy.fail_action[chat, FailCondition.TRUNCATED] == rank(Action.ALLOW)
+
+
+def test_a_risk_replaces_a_threshold_and_the_other_way_round() -> None:
+    """An overlay may give a risk where the policy gives a threshold, and a threshold where it gives a risk."""
+    policy = compiled(
+        """\
+harms:
+  hate: {action: block, act_at: 0.9, miss_rate: 0.05}
+  violence: {action: block, act_at: 0.9, miss_rate: 0.05}
+overlays:
+  - surface: chat
+    harms: {hate: {false_block_rate: 0.05, allow_below: 0.1}}
+"""
+    )
+    (chat,) = policy.resolve(["chat"], [None])
+    assert policy.basis[chat] == (Basis(None, 0.05, single_cut=False), Basis(0.05, None, single_cut=False))
+    assert policy.act_at[chat].tolist() == [0.25 + 1 / 1024, 0.9]
+
+
+def test_many_events_resolve_like_each_alone() -> None:
+    """The rule sets of a batch are those of its events one by one, in order."""
+    policy = compiled(OVERLAYS)
+    surfaces = ["chat", "mail", "other"] * 8
+    locales = [None, "de", "fr", "de-AT", "en", "xx"] * 4
+    together = policy.resolve(surfaces, locales)
+    assert together.dtype == np.int64
+    assert together.tolist() == [policy.resolve([s], [x])[0] for s, x in zip(surfaces, locales, strict=True)]
+
+
+def test_without_overlays_there_is_nothing_to_resolve() -> None:
+    """A policy without overlays has one rule set for every event, and none for no events."""
+    policy = compiled(RULES)
+    assert policy.resolve(["chat", "x"], [None, "de"]).tolist() == [0, 0]
+    assert policy.resolve([], []).shape == (0,)
+
+
+def test_a_thousand_surfaces_leave_nothing_behind() -> None:
+    """Surfaces come from outside: names no overlay knows all resolve to the default, and nothing is kept of them."""
+    policy = compiled(OVERLAYS)
+    before = len(policy.index.rulesets)
+    assert not policy.resolve([f"s{i}" for i in range(1000)], [f"x-{i}" for i in range(1000)]).any()
+    assert len(policy.index.rulesets) == before
