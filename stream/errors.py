@@ -7,6 +7,7 @@
     ├── BundleError          a model bundle that does not verify or cannot be served: the running one stays
     ├── ScoringError         the model runtime failed in a way that is not one event's fault
     │   └── ProviderError    the execution provider asked for is not the one that runs
+    ├── StateError           a fairness state record that cannot be continued from
     └── BrokerError          the Kafka cluster is absent, refuses us, or is not set up as it must be
 
 Bad data is never an error here: it is a `stream.events.Rejected`. An error's text says what, which and what to do, and
@@ -24,6 +25,7 @@ __all__ = [
     "PolicyError",
     "ProviderError",
     "ScoringError",
+    "StateError",
 ]
 
 
@@ -53,6 +55,10 @@ class ScoringError(FairwayError):
 
 class ProviderError(ScoringError):
     """The execution provider asked for is not the one that runs."""
+
+
+class StateError(FairwayError):
+    """A fairness state record that cannot be continued from."""
 
 
 class BrokerError(FairwayError):
