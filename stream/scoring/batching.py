@@ -33,7 +33,7 @@ class MicroBatch:
         return MicroBatch(self.rows, self.length, max(self.idle, rows - len(self.rows)))
 
     def smaller(self, *, fewest: int) -> tuple[MicroBatch, ...]:
-        """What to try after this call failed, of `fewest` rows or more: no needless idle rows; else halves; else none."""
+        """What to try after this call failed, of `fewest` rows or more: no needless idle rows; else halves; or none."""
         count = len(self.rows)
         if count + self.idle > max(count, fewest):
             return (MicroBatch(self.rows, self.length).at_least(fewest),)

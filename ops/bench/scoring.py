@@ -1,0 +1,102 @@
+"""How many texts per second a bundle scores without a stream around it: the "alone" side of the comparisons.
+
+Usage: python -m ops.bench.scoring BUNDLE [FILE], a text per line; without a file, made-up texts.
+
+`bare_loop` is what one would write with the libraries: the tokenizer's batch call, sorted padded batches, the session.
+`scorer_loop` is the service's own scorer on the same texts. Both use one core.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from ops.bench.texts import texts
+from stream.bundle import load
+from stream.events import ContentEvent, EventBatch
+from stream.scoring.onnx import OnnxScorer
+
+__all__ = ["bare_loop", "scorer_loop"]
+
+ROWS = 128
+"""Rows of one call of the bare loop; with models/lite, 32 to 512 make no difference."""
+
+SLICE = 1024
+ROUNDS = 5
+
+
+def bare_loop(bundle_path: Path | str, texts: Sequence[str], batch: int) -> float:
+    """Texts per second of tokenising and running `batch` texts at a time with the libraries alone, on one core."""
+    # Rayon would take every core there is, and this side is to be compared with one worker's scoring thread.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    bundle = load(bundle_path)
+    tokenizer = Tokenizer.from_buffer(bundle.read(bundle.manifest.tokenizer))
+    tokenizer.enable_truncation(bundle.manifest.input.max_tokens)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    model = bundle.read(bundle.manifest.artefacts["cpu"])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def score(part: Sequence[str]) -> None:
+        rows = sorted((encoding.ids for encoding in tokenizer.encode_batch_fast(part)), key=len)
+        for at in range(0, len(rows), ROWS):
+            ids, mask = _pad(rows[at : at + ROWS])
+            session.run(["logits"], {"input_ids": ids, "attention_mask": mask})
+
+    return _texts_per_s(score, texts, batch)
+
+
+def scorer_loop(bundle_path: Path | str, texts: Sequence[str], batch: int) -> float:
+    """Texts per second of the service's scorer on `batch` events at a time."""
+    scorer = OnnxScorer.from_bundle(load(bundle_path), provider="cpu", max_batch_tokens=16_384, max_windows=8)
+    event = ContentEvent(id="bench", created_at=datetime.now(UTC), role="output", text="the scorer reads the column")
+
+    def score(part: Sequence[str]) -> None:
+        rows = np.arange(len(part))
+        scorer.score(EventBatch(rows, rows, np.zeros(len(part)), [event] * len(part), part, [""] * len(part)))
+
+    return _texts_per_s(score, texts, batch)
+
+
+def _pad(rows: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Token ids and mask, both (n, l) int64, of rows sorted by length."""
+    ids = np.zeros((len(rows), len(rows[-1])), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row, tokens in enumerate(rows):
+        ids[row, : len(tokens)] = tokens
+        mask[row, : len(tokens)] = 1
+    return ids, mask
+
+
+def _texts_per_s(score: Callable[[Sequence[str]], None], texts: Sequence[str], batch: int) -> float:
+    """The best of a few rounds over all texts: what the machine can do when nothing else runs on it."""
+    parts = [texts[at : at + batch] for at in range(0, len(texts), batch)]
+    best = float("inf")
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        for part in parts:
+            score(part)
+        best = min(best, time.perf_counter() - started)
+    return len(texts) / best
+
+
+def main() -> None:
+    """Print texts per second of both loops."""
+    bundle_path, *file = sys.argv[1:]
+    lines = Path(file[0]).read_text(encoding="utf-8").splitlines() if file else list(texts(20_000))
+    sys.stdout.write(f"{len(lines):,} texts of {np.mean([len(line) for line in lines]):.0f} characters\n")
+    for loop in (bare_loop, scorer_loop):
+        sys.stdout.write(f"{loop.__name__:<12} {loop(bundle_path, lines, SLICE):>10,.0f} texts/s\n")
+
+
+if __name__ == "__main__":
+    main()
