@@ -17,8 +17,11 @@ from stream import bundle as bundles
 from stream.bundle import HarmCalibration
 from stream.decode import DecodeLimits, Decoder
 from stream.encode import DecisionEncoder, Provenance, ReviewOptions
+from stream.kafka.conveyor import Conveyor
+
 from stream.kafka.moderate import ModerateStage, OutputTopics
 from stream.kafka.worker import StagePlan, WorkerHandle, build_worker
+
 from stream.mapping import Mapping as FieldMapping
 from stream.mapping import load_mapping
 from stream.pipeline import Pipeline
@@ -28,7 +31,7 @@ from stream.settings import Settings
 from stream.telemetry import Telemetry
 from stream.uncertainty import Calibrator
 
-__all__ = ["Model", "build_encoder", "build_pipeline", "load_model", "moderate_worker", "worker_name"]
+__all__ = ["Model", "build_encoder", "build_pipeline", "fairness_worker", "load_model", "moderate_worker", "worker_name"]
 
 log = structlog.get_logger(__name__)
 
@@ -108,10 +111,43 @@ def moderate_worker(settings: Settings, telemetry: Telemetry, *, model: Model | 
     telemetry.policy.info({"name": policy.name, "digest": policy.digest})
     plan = StagePlan(
         name="moderate",
-        topic=settings.events_topic,
+        topics=[settings.events_topic],
         stage=stage,
         max_records=settings.slice_max_records,
         housekeeping=_reload_policy(settings, model, stage, telemetry),
+    )
+    return build_worker(settings, plan, telemetry)
+
+
+def fairness_worker(settings: Settings, telemetry: Telemetry) -> WorkerHandle:
+    """Build a worker of the fairness stage. Raises `ConfigError`."""
+    counting = CountSettings(
+        pane_s=settings.pane_s,
+        lateness_s=settings.lateness_s,
+        max_groups=settings.max_groups,
+        max_future_s=settings.max_future_s,
+    )
+    reporting = ReportSettings(min_group_n=settings.min_group_n)
+    mapping = _mapping(settings)
+    stage = FairnessStage(
+        settings,
+        counter=lambda name, state: FairnessCounter(name, counting, state, mapping=mapping),
+        merger=lambda: FairnessMerger(counting, reporting),
+    )
+
+    async def report_for_ever(conveyor: Conveyor) -> None:
+        while True:
+            await asyncio.sleep(settings.snapshot_s)
+            await conveyor.offer(stage.tick)
+
+    plan = StagePlan(
+        name="fairness",
+        topics=[settings.decisions_topic, settings.fairness_state_topic],
+        stage=stage,
+        max_records=settings.buffer_max_records,
+        gather_s=settings.snapshot_s,
+        start_offsets=stage.start_offsets,
+        housekeeping=report_for_ever,
     )
     return build_worker(settings, plan, telemetry)
 
@@ -127,11 +163,11 @@ def _mapping(settings: Settings) -> FieldMapping | None:
 
 def _reload_policy(
     settings: Settings, model: Model, stage: ModerateStage, telemetry: Telemetry
-) -> Callable[[], Awaitable[None]]:
+) -> Callable[[Conveyor], Awaitable[None]]:
     """Look at the policy file now and then; put a good one in force between two units, leave a bad one out."""
     watch = PolicyWatch(settings.policy, model.calibration, stage.pipeline.policy)
 
-    async def reload_for_ever() -> None:
+    async def reload_for_ever(_conveyor: Conveyor) -> None:
         while True:
             await asyncio.sleep(settings.policy_reload_s)
             change = watch.look(time.monotonic())

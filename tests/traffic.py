@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterable
 from itertools import islice
+from typing import Self
 
 from kafka import KafkaProducer
 
@@ -27,7 +28,9 @@ def produce(settings: Settings, values: Iterable[bytes | None], *, partitions: i
     return count
 
 
-def _send(producer: KafkaProducer, settings: Settings, number: int, value: bytes | None, partitions: int | None) -> None:
+def _send(
+    producer: KafkaProducer, settings: Settings, number: int, value: bytes | None, partitions: int | None
+) -> None:
     producer.send(
         settings.events_topic,
         value=value,
@@ -58,7 +61,7 @@ class Feed:
         producer.flush(timeout=60)
         producer.close()
 
-    def __enter__(self) -> Feed:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

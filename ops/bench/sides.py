@@ -75,7 +75,7 @@ class SlowScorer:
 
 def copy_with_fairway(settings: Settings) -> None:
     """Our transport, copying."""
-    plan = StagePlan("moderate", settings.events_topic, CopyStage(settings.decisions_topic), settings.slice_max_records)
+    plan = StagePlan("moderate", [settings.events_topic], CopyStage(settings.decisions_topic), settings.slice_max_records)
     run(build_worker(settings, plan, Telemetry()))
 
 

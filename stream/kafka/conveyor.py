@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from mode import Service
@@ -34,9 +35,10 @@ DRAIN_POLL_S = 0.005
 class Unit:
     """Consecutive slices of one partition that are worked on and acknowledged together."""
 
-    partition: Partition
     slices: Sequence[Slice]
     records: Sequence[SourceRecord]
+    epoch: int
+    """Of the ledger, when the records were fetched: later ones mean that the partition was taken away since."""
     started_at: float
     """Monotonic seconds when it was handed to the thread."""
 
@@ -114,7 +116,6 @@ class Conveyor(Service):  # type: ignore[misc] - mode ships no types
     # --- through -------------------------------------------------------------------------------------------------
     @Service.task  # type: ignore[untyped-decorator] - mode ships no types
     async def _start_units(self) -> None:
-        loop = asyncio.get_running_loop()
         while not self.should_stop:
             await self._wake.wait()
             self._wake.clear()
@@ -126,10 +127,9 @@ class Conveyor(Service):  # type: ignore[misc] - mode ships no types
                 if unit is None:
                     self._ahead.release()
                     break
-                self._in_thread += 1
-                self._watcher.unit_started(len(unit.records), unit.started_at - unit.slices[0].fetched_at)
-                future = loop.run_in_executor(self._thread, self._stage.run, unit.partition, unit.records)
-                self._running.put_nowait((unit, future))
+                partition, fetched_at = unit.slices[0].partition, unit.slices[0].fetched_at
+                self._watcher.unit_started(len(unit.records), unit.started_at - fetched_at)
+                self._hand_over(unit, partial(self._stage.run, partition, unit.records))
 
     def _next_unit(self) -> Unit | None:
         """Take the oldest slice and those of its partition right behind it, up to the bound."""
@@ -145,7 +145,17 @@ class Conveyor(Service):  # type: ignore[misc] - mode ships no types
             slices.append(self._waiting.popleft())
             size += len(slices[-1].records)
         records = first.records if len(slices) == 1 else [record for piece in slices for record in piece.records]
-        return Unit(first.partition, slices, records, time.monotonic())
+        return Unit(slices, records, first.epoch, time.monotonic())
+
+    async def offer(self, work: Callable[[], Mapping[Partition, Load]]) -> None:
+        """Run `work` in the stage's thread, in its turn, and publish what it returns; it acknowledges nothing."""
+        await self._ahead.acquire()
+        self._hand_over(Unit((), (), self._ledger.epoch, time.monotonic()), work)
+
+    def _hand_over(self, unit: Unit, work: Callable[[], Mapping[Partition, Load]]) -> None:
+        self._in_thread += 1
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        self._running.put_nowait((unit, future))
 
     # --- out -----------------------------------------------------------------------------------------------------
     @Service.task  # type: ignore[untyped-decorator] - mode ships no types
@@ -159,7 +169,7 @@ class Conveyor(Service):  # type: ignore[misc] - mode ships no types
                 return
             self._ahead.release()
             self._in_thread -= 1
-            if not self._ledger.is_stale(unit.slices[0]):  # else the new owner reads these records again
+            if unit.epoch == self._ledger.epoch:  # else the new owner reads these records again
                 self._publisher.put(self._delivery(unit), loads)
 
     def _delivery(self, unit: Unit) -> Delivery:
@@ -170,7 +180,7 @@ class Conveyor(Service):  # type: ignore[misc] - mode ships no types
             self._watcher.unit_finished(self.last_progress - unit.started_at)
 
         def refused(destination: Partition, source: int) -> Mapping[Partition, Load]:
-            return self._stage.refused(unit.records[source], source=unit.partition, destination=destination)
+            return self._stage.refused(unit.records[source], source=unit.slices[0].partition, destination=destination)
 
         return Delivery(on_done=done, on_refused=refused)
 

@@ -11,8 +11,9 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import faust
@@ -39,14 +40,14 @@ class StagePlan:
 
     name: str
     """The consumer group is `GROUP-NAME`."""
-    topic: str
+    topics: Sequence[str]
     stage: Stage
     max_records: int
     """Records worked on together."""
     gather_s: float = 0.0
     start_offsets: Callable[[Iterable[Partition]], Awaitable[Mapping[Partition, int]]] | None = None
     """Where to start reading, for a stage that keeps its own position."""
-    housekeeping: Callable[[], Awaitable[None]] | None = None
+    housekeeping: Callable[[Conveyor], Awaitable[None]] | None = None
     """Runs beside the conveyor for as long as the worker lives: policy reload, say."""
 
 
@@ -86,8 +87,8 @@ def build_worker(settings: Settings, plan: StagePlan, telemetry: Telemetry) -> W
     app.service(conveyor)
     app.service(_Collection())
     if plan.housekeeping is not None:
-        app.service(_Housekeeping(plan.housekeeping))
-    topic = SliceTopic(app, topics=[plan.topic], key_serializer="raw", value_serializer="raw", internal=False)
+        app.service(_Housekeeping(partial(plan.housekeeping, conveyor)))
+    topic = SliceTopic(app, topics=list(plan.topics), key_serializer="raw", value_serializer="raw", internal=False)
 
     @app.agent(topic, name=plan.name)  # type: ignore[untyped-decorator] - faust ships no types
     async def carry(stream: Any) -> None:  # faust.StreamT, untyped

@@ -1,0 +1,116 @@
+"""The fairness stage: decisions in, counts per partition and reports of all partitions together out.
+
+Two steps in one consumer group. Whoever has a partition of the decisions topic counts it and writes its state to
+`fairness.state`, one record per partition, under the partition's name. Whoever has the one partition of
+`fairness.state` merges the latest state of every partition and writes reports.
+
+A partition's state says how far it has counted, and that, not the committed offset, is where a new owner goes on: state
+and position are one record, so every decision counts once whatever is killed and whenever.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from stream.errors import BrokerError
+from stream.events import SourceRecord
+from stream.fairness import FairnessCounter, FairnessMerger
+from stream.kafka.clients import open_admin
+from stream.kafka.ledger import Partition
+from stream.kafka.publisher import Load, OutRecord
+from stream.kafka.reading import open_reader, read, snapshot
+from stream.settings import Settings
+
+__all__ = ["FairnessStage"]
+
+COUNT_AT_ONCE = 4096
+"""Records counted between two looks at whether a snapshot is due."""
+
+
+class FairnessStage:
+    """Counts and merges. Its state belongs to the assignment: `start_offsets` makes it anew after every rebalance."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        counter: Callable[[str, bytes | None], FairnessCounter],
+        merger: Callable[[], FairnessMerger],
+    ) -> None:
+        """`counter` makes one from a partition's name and latest state; `merger` makes an empty one."""
+        self._settings, self._new_counter, self._new_merger = settings, counter, merger
+        self._state = Partition(settings.fairness_state_topic, 0)
+        self._reports = Partition(settings.reports_topic, 0)
+        self._counters: dict[Partition, FairnessCounter] = {}
+        self._merger: FairnessMerger | None = None
+
+    async def start_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """Load the state of the partitions that are ours now; return where to read on."""
+        mine = list(partitions)
+        latest, first = await self._latest_states() if mine else ({}, 0)
+        counted = [partition for partition in mine if partition.topic == self._settings.decisions_topic]
+        counters = {partition: self._new_counter(_name(partition), latest.get(_name(partition))) for partition in counted}
+        self._counters = counters
+        # The merger has no state of its own: it reads the topic again, and equal reports get equal keys.
+        self._merger = self._new_merger() if self._state in mine else None
+        starts = {partition: counter.next_offset for partition, counter in counters.items() if counter.next_offset}
+        return starts | ({self._state: first} if self._merger else {})
+
+    def run(self, partition: Partition, records: Sequence[SourceRecord]) -> Mapping[Partition, Load]:
+        """Count decisions, or merge states."""
+        if partition == self._state:
+            return self._merge(records)
+        counter, states = self._counters[partition], []
+        for start in range(0, len(records), COUNT_AT_ONCE):
+            if counter.snapshot_due:
+                states.append(counter.snapshot())
+            counter.count(records[start : start + COUNT_AT_ONCE])
+        states.append(counter.snapshot())
+        name = _name(partition).encode()
+        return {self._state: _load([(name, state, []) for state in states])}
+
+    def tick(self) -> Mapping[Partition, Load]:
+        """Write the reports that are due although nothing arrives any more."""
+        return {self._reports: self._due()}
+
+    def refused(self, record: SourceRecord, *, source: Partition, destination: Partition) -> Mapping[Partition, Load]:
+        """Raise `BrokerError`: states and reports are bounded, so a topic that refuses one is not set up as it must be."""
+        raise BrokerError(
+            f"{destination.topic} refuses a record made from {source.topic}-{source.partition} offset {record.offset}; "
+            "run `fairway topics check`"
+        )
+
+    def _merge(self, records: Sequence[SourceRecord]) -> Mapping[Partition, Load]:
+        if self._merger is None:
+            raise RuntimeError(f"records of {self._state} came to a worker that does not own it; this is a bug")
+        for record in records:
+            if record.key is not None:
+                self._merger.update(record.key, record.value)
+        return {self._reports: self._due()}
+
+    def _due(self) -> Load:
+        due = self._merger.due(time.time()) if self._merger else []
+        return _load([(key, report, []) for key, report in due])
+
+    async def _latest_states(self) -> tuple[dict[str, bytes | None], int]:
+        """The latest state by partition name, and the first offset of the topic."""
+        admin = open_admin(self._settings)
+        try:
+            bounds = snapshot(admin, self._settings, self._state.topic)[0]
+        finally:
+            admin.close()
+        latest: dict[str, bytes | None] = {}
+        async with open_reader(self._settings) as reader:
+            async for records in read(reader, self._state, [bounds]):
+                latest |= {record.key.decode(): record.value for record in records if record.key is not None}
+        return latest, bounds.start
+
+
+def _name(partition: Partition) -> str:
+    return f"{partition.topic}:{partition.partition}"
+
+
+def _load(records: list[OutRecord]) -> Load:
+    # All of them answer for the unit as a whole; its first record stands for it.
+    return Load(records, [0] * len(records))

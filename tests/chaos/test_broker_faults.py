@@ -1,0 +1,126 @@
+"""Faults of brokers: whatever happens to Kafka, workers wait, resume by themselves, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import pytest
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from ops.bench.texts import events
+from stream.kafka.broker import LocalBroker
+from stream.kafka.clients import open_admin
+from tests.chaos.conftest import Deployment
+from tests.traffic import Feed, produce
+from tests.workers import until
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(300)]
+
+Deploy = Callable[..., Deployment]
+StartBroker = Callable[..., LocalBroker]
+
+
+def test_a_broker_stopped_for_ten_seconds(
+    start_broker: StartBroker, deploy: Deploy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A broker that hangs for ten seconds, longer than a session, costs time and nothing else."""
+    broker = start_broker()
+    deployment = deploy(broker)
+    with Feed(deployment.settings, rate=1_000) as feed:
+        deployment.worker()
+        time.sleep(1)
+        broker.suspend()
+        time.sleep(10)
+        broker.resume()
+        time.sleep(2)
+    deployment.account("broker stopped for 10 s", expected=feed.produced, capsys=capsys)
+
+
+def test_a_broker_killed_and_restarted_on_its_data(
+    start_broker: StartBroker, deploy: Deploy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The only broker is killed and comes back on its data; the worker resumes by itself."""
+    broker = start_broker()
+    deployment = deploy(broker)
+    count = produce(deployment.settings, events(30_000))
+    worker = deployment.worker("slow", "0.05", slice_max_records=256)
+    broker.kill()
+    time.sleep(3)
+    broker.restart()
+    deployment.account("broker killed and restarted", expected=count, capsys=capsys)
+    assert worker.process.poll() is None
+
+
+def test_one_of_three_brokers_killed(
+    start_broker: StartBroker, deploy: Deploy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With three replicas and two in sync, one broker may die under load."""
+    broker = start_broker(nodes=3)
+    deployment = deploy(broker, replication=3)
+    with Feed(deployment.settings, rate=1_000) as feed:
+        worker = deployment.worker()
+        time.sleep(2)
+        broker.kill(2)
+        time.sleep(8)
+    deployment.account("one of three brokers killed", expected=feed.produced, capsys=capsys)
+    assert worker.process.poll() is None
+
+
+def test_produce_requests_that_time_out(
+    start_broker: StartBroker, deploy: Deploy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Outputs whose requests time out are sent again by a new producer; nothing is lost, at worst it is written twice."""
+    broker = start_broker()
+    deployment = deploy(broker, request_timeout_s=6.0)
+    count = produce(deployment.settings, events(20_000))
+    worker = deployment.worker("slow", "0.2", slice_max_records=256)
+    broker.suspend()
+    until(lambda: "publish_failed" in worker.log_path.read_text(), within_s=60)
+    broker.resume()
+    deployment.account("produce requests timing out", expected=count, capsys=capsys)
+    assert worker.process.poll() is None
+
+
+def test_a_full_output_disk(start_broker: StartBroker, deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
+    """A broker that can write no more stops; on a disk with room it comes back and everything is decided."""
+    broker = start_broker()
+    deployment = deploy(broker)
+    count = produce(deployment.settings, events(40_000))
+    worker = deployment.worker("slow", "0.05", slice_max_records=256)
+    # Every write beyond this size fails, as on a full disk; index files are preallocated, so not less.
+    resource.prlimit(broker.pid(), resource.RLIMIT_FSIZE, (12_000_000, 12_000_000))
+    time.sleep(15)
+    broker.kill()
+    broker.restart()
+    deployment.account("output disk full", expected=count, capsys=capsys)
+    assert worker.process.poll() is None
+
+
+def test_a_refused_record(broker: LocalBroker, deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
+    """A decision that the broker refuses becomes a dead letter; its neighbours are decided."""
+    deployment = deploy(broker)
+    _limit(deployment, deployment.settings.decisions_topic, 2_000)
+    count = produce(deployment.settings, _with_some_large_decisions(2_000))
+    deployment.worker()
+    total = deployment.account("decisions refused by the broker", expected=count, capsys=capsys)
+    assert total.dead_lettered == 20
+
+
+def _limit(deployment: Deployment, topic: str, size: int) -> None:
+    admin = open_admin(deployment.settings)
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(size)})])
+    admin.close()
+
+
+def _with_some_large_decisions(count: int) -> Iterator[bytes]:
+    """Every hundredth event has group names that make its decision larger than 2,000 bytes."""
+    for number, value in enumerate(islice(events(count), count)):
+        if number % 100:
+            yield value
+        else:
+            large = {f"axis-{n}": ["g" * 100] for n in range(12)}
+            yield json.dumps(json.loads(value) | {"groups": large}).encode()
