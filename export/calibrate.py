@@ -76,9 +76,9 @@ def _shorten(step: Floats, design: Floats, targets: Floats, parameters: Floats) 
     before = _loss(design @ parameters, targets)
     for _ in range(_MAX_HALVINGS):
         if _loss(design @ (parameters - step), targets) <= before:
-            return step
+            break
         step = step / 2
-    return np.zeros_like(step)
+    return step
 
 
 def _loss(scaled: Floats, targets: Floats) -> float:

@@ -136,7 +136,7 @@ def _parse(line: bytes, file: str, number: int) -> _Row | BadLine:
         return _Row.model_validate_json(line)
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False)[0]
-        return BadLine(file, number, f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}")
+        return BadLine(file, number, f"{'.'.join(map(str, problem['loc'])) or 'line'}: {problem['msg']}")
 
 
 def _to_columns(rows: list[_Row], bad: list[BadLine]) -> Dataset:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from export.errors import ExportError
 from export.logits import first_windows
 from export.metrics import average_precision
 from export.progress import Say
@@ -211,18 +212,17 @@ def _bag_logits(table: Tensor, bias: Tensor, bags: _Bags) -> Tensor:
 
 
 def _mean_average_precision(model: Lite, data: TrainingSet, bags: _Bags) -> float:
-    """Mean over harms of the average precision on the people's labels of the validation split."""
+    """Mean over harms of the average precision on the people's labels of the validation split, where there is one."""
     rows = data.validation
     with torch.no_grad():
         logits = _bag_logits(model.table, model.bias, bags.take(torch.from_numpy(rows))).numpy()
     labels = data.human_labels[rows]
     known = [~np.isnan(column) for column in labels.T]
-    return float(
-        np.mean(
-            [
-                average_precision(logits[mask, harm], labels[mask, harm])
-                for harm, mask in enumerate(known)
-                if labels[mask, harm].any()
-            ]
-        )
-    )
+    precisions = [
+        average_precision(logits[mask, harm], labels[mask, harm])
+        for harm, mask in enumerate(known)
+        if labels[mask, harm].any()
+    ]
+    if not precisions:
+        raise ExportError("no text of the validation split is labelled harmful: too few texts to choose a model by")
+    return float(np.mean(precisions))

@@ -21,6 +21,7 @@ from export.calibrate import calibrate, calibrator_of
 from export.card import write_card
 from export.convert import TorchModel, convert
 from export.dataset import HARMS, Dataset, read_dataset
+from export.errors import ExportError
 from export.evaluate import average_precision_change, measure
 from export.logits import Model, text_logits
 from export.pack import CALIBRATION, CARD, EVALUATION, MODEL, TOKENIZER, entries, pack
@@ -83,6 +84,7 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
     sources = licence_of(dataset.sources)
     splits = split(dataset.texts)
     _tell(dataset, splits, say)
+    _refuse_empty(splits)
 
     tokenizer = build_tokenizer()
     reader = _reader(tokenizer, recipe.input)
@@ -135,6 +137,12 @@ def _tell(dataset: Dataset, splits: Splits, say: Say) -> None:
         say(f"left out {dataset.held_out} lines of other splits than train")
     for bad in dataset.bad:
         say(f"left out line {bad.line} of {bad.file}: {bad.why}")
+
+
+def _refuse_empty(splits: Splits) -> None:
+    empty = [name for name, rows in splits.sizes().items() if not rows]
+    if empty:
+        raise ExportError(f"too few texts: {' and '.join(empty)} would be empty")
 
 
 def _reader(tokenizer: bytes, model_input: ModelInput) -> WindowTokenizer:

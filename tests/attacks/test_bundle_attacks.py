@@ -231,7 +231,7 @@ def test_path_longer_than_the_system_allows(folder: Path, monkeypatch: pytest.Mo
     for _ in range(20):  # 20 names of 250 characters are beyond the 4,096 that a path may have
         Path("d" * 250).mkdir()
         os.chdir("d" * 250)
-    with pytest.raises(BundleError, match="cannot list .*: File name too long"):
+    with pytest.raises(BundleError, match=r"cannot list .*: File name too long"):
         load(folder)
 
 

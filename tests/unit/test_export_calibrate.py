@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from export.calibrate import calibrate, calibrator_of
+from export.errors import ExportError
+from stream.bundle.calibration import BINS, CalibrationFile, parse_calibration
+from stream.uncertainty.calibration import Calibrator
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def sample(n: int, *, a: float, b: float, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Logits (n, 1), and labels (n, 1) drawn with probability sigmoid(a * logit + b)."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, 2, (n, 1)).astype(np.float32)
+    probabilities = Calibrator(a=np.array([a]), b=np.array([b])).apply(logits)
+    return logits, (generator.random((n, 1)) < probabilities).astype(np.float32)
+
+
+def fit(logits: NDArray[np.float32], labels: NDArray[np.float32]) -> CalibrationFile:
+    """Calibrate the one harm of these columns."""
+    return calibrate(logits, labels, harms=("hate",), split="calibration", created_at=NOW)
+
+
+def test_finds_the_parameters_that_made_the_labels() -> None:
+    """Slope and intercept are those of the process that labels were drawn from, within sampling error."""
+    hate = fit(*sample(20_000, a=0.5, b=-1.0)).harms["hate"]
+    assert (hate.a, hate.b) == pytest.approx((0.5, -1.0), abs=0.05)
+    assert hate.ece < hate.ece_null + 0.01
+
+
+def test_separable_labels_stay_finite() -> None:
+    """Where the logits tell the labels apart without error, smoothed targets keep the slope finite."""
+    logits = np.linspace(-1, 1, 100, dtype=np.float32)[:, None]
+    hate = fit(logits, (logits > 0).astype(np.float32)).harms["hate"]
+    assert 0 < hate.a < 1000
+
+
+def test_extreme_logits_converge() -> None:
+    """Logits of some thousands neither overflow nor keep the fit from converging."""
+    logits, labels = sample(1000, a=1.0, b=0.0)
+    near, far = fit(logits, labels).harms["hate"], fit(logits * 1000, labels).harms["hate"]
+    assert (far.a * 1000, far.b) == pytest.approx((near.a, near.b), rel=1e-4)
+
+
+def test_unknown_labels_are_left_out() -> None:
+    """Unknown labels change nothing."""
+    logits, labels = sample(1000, a=1.0, b=0.0)
+    padded = fit(np.vstack([logits, logits + 5]), np.vstack([labels, np.full_like(labels, np.nan)]))
+    assert padded == fit(logits, labels)
+
+
+def test_histogram_is_of_the_probabilities_that_are_served() -> None:
+    """Bin i counts items with floor(1024 p) = i, p from the service's own calibrator, and 1.0 is in the last bin."""
+    logits, labels = sample(5000, a=2.0, b=0.5)
+    logits[0], labels[0] = 1000, 1
+    file = fit(logits, labels)
+    probabilities = calibrator_of(file, ("hate",)).apply(logits)[:, 0]
+    assert probabilities[0] == 1.0
+    for label, counts in ((1, file.harms["hate"].histogram.harmful), (0, file.harms["hate"].histogram.harmless)):
+        expected = [0.0] * BINS
+        for probability in probabilities[labels[:, 0] == label]:
+            expected[min(int(probability * 1024), 1023)] += 1
+        assert list(counts) == expected
+
+
+def test_what_is_written_can_be_read() -> None:
+    """The service reads back what export writes."""
+    file = fit(*sample(500, a=1.0, b=0.0))
+    calibration = parse_calibration(file.model_dump_json().encode(), ("hate",), name="calibration.json")
+    assert calibration.harms["hate"].a == file.harms["hate"].a
+    assert calibration.harms["hate"].harmful == file.harms["hate"].histogram.harmful
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0, np.nan])
+def test_one_sided_labels_are_refused(label: float) -> None:
+    """A harm without both harmful and harmless items cannot be calibrated, and the error names it."""
+    with pytest.raises(ExportError, match="labels of hate, not both"):
+        fit(np.zeros((10, 1), np.float32), np.full((10, 1), label, np.float32))
+
+
+def test_logits_against_the_labels_are_refused() -> None:
+    """A model whose logits fall as harm rises is refused, not turned around."""
+    logits, labels = sample(1000, a=1.0, b=0.0)
+    with pytest.raises(ExportError, match="logits of hate do not rise"):
+        fit(-logits, labels)

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from export.card import write_card
+from export.sources import SOURCES, licence_of
+from stream.bundle import load
+from stream.bundle.evaluation import parse_evaluation
+
+LITE = Path(__file__).parents[2] / "models" / "lite"
+
+
+def test_the_card_says_what_was_measured() -> None:
+    """The card of the shipped bundle is what its evaluation and manifest give, figure by figure."""
+    bundle = load(LITE)
+    manifest = bundle.manifest
+    card = write_card(
+        title=f"{manifest.name} {manifest.version}",
+        about=bundle.read("CARD.md").decode().split("\n\n")[1],
+        model_input=manifest.input,
+        evaluation=parse_evaluation(bundle.read("evaluation.json"), name="evaluation.json"),
+        training_data=manifest.training_data,
+        sources=licence_of(used.source for used in manifest.training_data),
+    )
+    assert card == bundle.read("CARD.md").decode()
+
+
+def test_the_shipped_card_attributes_every_source_that_asks() -> None:
+    """Every source under an attribution licence is named with its creators in the shipped card."""
+    bundle = load(LITE)
+    card = bundle.read("CARD.md").decode()
+    for used in bundle.manifest.training_data:
+        source = SOURCES[used.source]
+        assert source.licence == used.licence
+        assert source.attribution in card
