@@ -183,6 +183,14 @@ class Settings(BaseModel):
     max_groups: int = Field(
         500, ge=1, le=100_000, description="Groups counted by name; the rest are counted as `other`."
     )
+    idle_s: float = Field(
+        60.0, gt=0, le=86400, description="A partition whose event time stands still for so long holds no pane open."
+    )
+    group_meaning: str = Field(
+        "as given by the producer",
+        max_length=200,
+        description="Whose groups they are (author, target, mention, ...); reports repeat it.",
+    )
 
     # --- Local broker ------------------------------------------------------------------------------------------------
     broker_dir: Path = Field(Path(".fairway/kafka"), description="Data folder of `fairway broker`.")

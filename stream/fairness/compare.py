@@ -31,25 +31,28 @@ Counts = NDArray[np.int64]
 class ReportSettings:
     """What reports say, and from how many decisions on."""
 
-    pane_s: float = 60.0
-    """Width of a pane, by event time; that of the counts."""
     min_group_n: int = 50
     """A group with fewer decisions has no rate and is compared with nothing [S20]."""
     confidence: float = 0.95
     """Confidence of every interval, each by itself."""
     group_meaning: str = "as given by the producer"
-    """Whose groups they are: the author's, or of those whom the content speaks of or is aimed at. The same number is the
-    over-blocking of a group's speech in the first case, and its protection in the last."""
+    """Whose groups they are: of the author, or of people whom the content speaks of or is aimed at. The same rate is the
+    over-blocking of a group in the first case, and its protection in the last."""
+    idle_s: float = 60.0
+    """A partition whose watermark stands still for so long is not waited for."""
 
 
-def reports(counts: PaneCounts, index: int, *, settings: ReportSettings, basis: Basis) -> list[FairnessReport]:
-    """Make the reports of the pane with this index: none where no decision has groups.
+def reports(
+    counts: PaneCounts, index: int, *, pane_s: float, settings: ReportSettings, basis: Basis
+) -> list[FairnessReport]:
+    """Make the reports of the pane with this index, `pane_s` wide: none where no decision has groups.
 
     They depend on the counts alone, not on how these came together.
     """
+    start, end = (datetime.fromtimestamp(edge * pane_s, UTC) for edge in (index, index + 1))
     axes = sorted(row for row in counts.rows if row.axis and not row.group)
     return [
-        _report(_table(counts, axis.axis, measure), counts, index, settings=settings, basis=basis)
+        _report(_table(counts, axis.axis, measure), counts, start, end, settings=settings, basis=basis)
         for axis in axes
         for measure in _measures(counts)
     ]
@@ -99,9 +102,10 @@ def _table(counts: PaneCounts, axis: str, measure: _Measure) -> _Table:
     return _Table(axis, measure, tuple(row.group for row in groups), count[1:], n[1:], int(count[0]), int(n[0]))
 
 
-def _report(table: _Table, counts: PaneCounts, index: int, *, settings: ReportSettings, basis: Basis) -> FairnessReport:
+def _report(
+    table: _Table, counts: PaneCounts, start: datetime, end: datetime, *, settings: ReportSettings, basis: Basis
+) -> FairnessReport:
     measure, versions = table.measure, sorted(counts.versions)
-    start, end = (datetime.fromtimestamp(edge * settings.pane_s, UTC) for edge in (index, index + 1))
     enough = table.total_n >= settings.min_group_n
     interval = wilson([table.total_count], [table.total_n], confidence=settings.confidence)
     groups = _rows(table, settings)
@@ -121,7 +125,7 @@ def _report(table: _Table, counts: PaneCounts, index: int, *, settings: ReportSe
         count=table.total_count if enough else None,
         rate=round(table.total_count / table.total_n, DECIMALS) if enough else None,
         interval=_ends(interval)[0] if enough else None,
-        gap=_gap(table, settings, seed=f"{index} {settings.pane_s} {table.axis} {measure.counted}"),
+        gap=_gap(table, settings, seed=f"{start} {end} {table.axis} {measure.counted}"),
         groups=groups,
         groups_omitted=len(table.groups) - len(groups),
         versions=[VersionRecord(*version) for version in versions[:MAX_VERSIONS]],

@@ -23,6 +23,7 @@ from stream.errors import StateError
 from stream.fairness.compare import ReportSettings, reports
 from stream.fairness.counts import PaneCounts
 from stream.fairness.observation import Uncounted
+from stream.fairness.partition import CountSettings
 from stream.fairness.report import Basis, report_key
 from stream.fairness.state import PaneRecord, PartitionState
 
@@ -91,9 +92,9 @@ class FairnessMerger:
     partition to be read is not taken for the only one.
     """
 
-    def __init__(self, settings: ReportSettings, *, partitions: Iterable[str] = (), idle_s: float = 60.0) -> None:
-        self._settings = settings
-        self._idle_s = idle_s
+    def __init__(self, counting: CountSettings, reporting: ReportSettings, *, partitions: Iterable[str] = ()) -> None:
+        self._pane_s = counting.pane_s
+        self._reporting = reporting
         self._partitions = {name: _Partition() for name in partitions}
         self._reported: dict[int, int] = {}  # by pane: the decisions in it when it was last reported
         self._floor = 0  # panes below will not be reported again
@@ -124,14 +125,14 @@ class FairnessMerger:
         except StateError:
             self._unreadable += 1
             return
-        self._partitions.setdefault(name, _Partition()).take(state, self._settings.pane_s)
+        self._partitions.setdefault(name, _Partition()).take(state, self._pane_s)
 
     def due(self, now: float) -> list[tuple[bytes, bytes]]:
         """Keys and values of the reports to publish, oldest pane first; `now` is in seconds of any steady clock.
 
         A value that is published twice does no harm; one that is not published is not offered again.
         """
-        awaited = [p.closed_before for p in self._partitions.values() if not p.is_idle(now, self._idle_s)]
+        awaited = [p.closed_before for p in self._partitions.values() if not p.is_idle(now, self._reporting.idle_s)]
         return self._report(min(awaited, default=math.inf))
 
     def finish(self) -> list[tuple[bytes, bytes]]:
@@ -160,7 +161,7 @@ class FairnessMerger:
         counts = PaneCounts()
         for pane in held:
             counts.merge(pane.counts())
-        made = reports(counts, index, settings=self._settings, basis=self._basis(index))
+        made = reports(counts, index, pane_s=self._pane_s, settings=self._reporting, basis=self._basis(index))
         return [(report_key(report), msgspec.json.encode(report)) for report in made]
 
     def _basis(self, index: int) -> Basis:
