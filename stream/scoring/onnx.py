@@ -167,7 +167,7 @@ class OnnxScorer:
     def _is_swayed_by_mates(self) -> bool:
         """Whether a probe's logits depend on the other probes being in its call."""
         tokens = self._tokenizer.read(PROBE_TEXTS)
-        length = int(tokens.lengths.max())
+        length = int(self._classes[np.searchsorted(self._classes, tokens.lengths.max())])
         least = self._least_rows(length)
         rows = np.arange(len(tokens.lengths))
         together = self._run_all(tokens, [MicroBatch(rows, length).at_least(least)])

@@ -43,19 +43,9 @@ SHAPE_OPERATORS: Final = (
 )  # fmt: skip
 """Arithmetic on shapes is put on the CPU on purpose, since the result is needed there. Nothing else may be."""
 
-# What ONNX Runtime raises; its exceptions have no common base. RuntimeError and MemoryError: C++ exceptions it lets by.
-RUNTIME_ERRORS: Final = (
-    capi.DeviceReset,
-    capi.EngineError,
-    capi.EPFail,
-    capi.Fail,
-    capi.InvalidArgument,
-    capi.InvalidGraph,
-    capi.InvalidProtobuf,
-    capi.NoModel,
-    capi.NoSuchFile,
-    capi.NotImplemented,
-    capi.RuntimeException,
+# ONNX Runtime's exceptions have no common base. RuntimeError and MemoryError are C++ exceptions that it lets through.
+RUNTIME_ERRORS: Final[tuple[type[Exception], ...]] = (
+    *(error for error in vars(capi).values() if isinstance(error, type) and issubclass(error, Exception)),
     RuntimeError,
     MemoryError,
 )
@@ -111,7 +101,6 @@ def _options() -> ort.SessionOptions:
     # A spinning session takes the core from whatever else runs in the worker: 1.8 times slower, measured.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options
 
 
@@ -124,9 +113,11 @@ def _open_on_cpu(model: bytes) -> ort.InferenceSession:
 
 def _open_on_cuda(model: bytes) -> ort.InferenceSession:
     missing = _preload_cuda()
+    options = _options()
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
         # CUDA alone in the list: with the CPU beside it, falling back would be legitimate.
-        session = ort.InferenceSession(model, _options(), providers=[(CUDA, CUDA_OPTIONS)], enable_fallback=False)
+        session = ort.InferenceSession(model, options, providers=[(CUDA, CUDA_OPTIONS)], enable_fallback=False)
     except RUNTIME_ERRORS as error:
         raise ProviderError(_without_cuda(f"ONNX Runtime says: {error}")) from None
     refuse_other_provider(session.get_providers(), missing=missing)

@@ -130,6 +130,19 @@ class LostDevice(OnnxSession):
         raise RunError("the device is lost")
 
 
+class OtherDevice(OnnxSession):
+    """A session on the CPU that says it is on CUDA, and remembers the shapes of its calls."""
+
+    def __init__(self, session: OnnxSession) -> None:
+        super().__init__(session._session, "cuda")
+        self.shapes: list[tuple[int, ...]] = []
+
+    def run(self, inputs: ModelInputs) -> NDArray[np.float32]:
+        """Run on the CPU."""
+        self.shapes.append(inputs.input_ids.shape)
+        return super().run(inputs)
+
+
 def batch_of(*texts: str | None, images: Sequence[int] = ()) -> EventBatch:
     """Events with these texts, and an image in the rows `images`."""
     count = len(texts)
@@ -249,6 +262,29 @@ def test_a_runtime_that_fails_on_known_text_is_an_error(make_scorer: MakeScorer)
     scorer._session = LostDevice()
     with pytest.raises(ScoringError, match="device is lost"):
         scorer.score(batch_of("hello", "a"))
+
+
+def test_calls_on_cuda_have_one_shape_per_length(make_scorer: MakeScorer) -> None:
+    """On CUDA all calls of a length have the same number of rows, so that the same kernels run whatever the batch."""
+    on_cpu = make_scorer(window=16)
+    session = OtherDevice(on_cpu._session)
+    scorer = OnnxScorer(session, on_cpu._tokenizer, harms=HARMS, window=16, max_batch_tokens=64)
+    batches = [batch_of(*["hate"] * 5), batch_of(*["hate"] * 40, "kill " * 9), batch_of("a", "poison", "hello")]
+    scores = [scorer.score(batch) for batch in batches]
+    warm = {4: 16, 8: 8, 12: 5, 16: 4}
+    split = [(3, 4)] + [(2, 4)] * 4  # the call with the poison: without idle rows, then in halves of two rows or more
+    assert {length: rows for rows, length in session.shapes[:4]} == warm
+    assert [(rows, length) for rows, length in session.shapes if rows != warm[length]] == split
+    for batch, score in zip(batches, scores, strict=True):
+        assert np.array_equal(score.logits, on_cpu.score(batch).logits, equal_nan=True)
+
+
+def test_providers_that_disagree_are_refused(make_scorer: MakeScorer) -> None:
+    """A scorer whose logits for known texts are not those of the reference is refused; one that agrees is not."""
+    scorer = make_scorer()
+    scorer.refuse_difference(make_scorer())
+    with pytest.raises(ProviderError, match=r"on cpu a probe.s logit differs by .* Export an artefact"):
+        scorer.refuse_difference(make_scorer(model="swayed.onnx"))
 
 
 def test_no_events_give_no_scores(make_scorer: MakeScorer) -> None:
