@@ -13,7 +13,7 @@ __all__ = ["STUB_HARMS", "Scorer", "StubScorer"]
 
 
 class Scorer(Protocol):
-    """What the pipeline asks of a model. Implementations are immutable: threads may share one."""
+    """What the pipeline asks of a model. Threads may share one."""
 
     @property
     def harms(self) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ Half precision differs by up to 0.07 (bf16, 400 texts, measured); above that it 
 
 
 class OnnxScorer:
-    """Scores text with one loaded model. Immutable after construction, so threads may share it.
+    """Scores text with one loaded model. Threads may share it.
 
     Same content, same bundle, same provider: same bits, whatever the batch-mates. A row is padded to a length that
     depends on the row alone, and runs with others only if at load that left the probes' logits as they were alone;
