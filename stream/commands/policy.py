@@ -64,7 +64,7 @@ def explain(
     lines = explain_decision(decision)
     if policy is not None:
         lines += explain_rules(decision, load(policy, what="policy"))
-    typer.echo("\n".join(lines))
+    typer.echo("\n".join(map(_printable, lines)))
 
 
 THRESHOLD_COLUMNS = (
@@ -137,7 +137,7 @@ def _fail_rows(policy: CompiledPolicy) -> list[list[str]]:
 
 def _show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table in a terminal; elsewhere aligned columns without a frame, and no line broken."""
-    console = Console()
+    console = Console(markup=False, emoji=False)  # a surface may be called [b]
     if console.is_terminal:
         table = Table(*columns, header_style="bold")
         for row in rows:
@@ -147,6 +147,11 @@ def _show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _printable(line: str) -> str:
+    """Without what would move the cursor or begin another line: ids and surfaces come from whoever sent the event."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
 
 
 def _read(path: Path) -> bytes:

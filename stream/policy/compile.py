@@ -26,7 +26,7 @@ from stream.yamlfile import Document, FieldPath, Problem, did_you_mean, load
 
 __all__ = ["compile_policy"]
 
-# Every combination of a surface and a locale is looked at, at 30 µs each; 4096 is 64 surfaces in 64 locales.
+# Every combination of a surface and a locale is looked at, 0.1 ms each with a hundred overlays; 4096 is 64 of either.
 MAX_COMBINATIONS = 4096
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)

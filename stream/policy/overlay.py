@@ -82,7 +82,12 @@ def lay_over(policy: PolicyDocument) -> tuple[list[Ruleset], RulesetIndex]:
     places: dict[tuple[int, ...], list[tuple[str | None, str | None]]] = {}
     for place in product(surfaces, locales):
         places.setdefault(_applicable(policy.overlays, *place), []).append(place)
-    rulesets = [_merge(policy, overlays, _name(at)) for overlays, at in places.items()]
+    base = _layer("default", policy.harms, policy.fail, ())
+    layers = [
+        _layer("overlay", overlay.harms, overlay.fail, ("overlays", number))
+        for number, overlay in enumerate(policy.overlays)
+    ]
+    rulesets = [_merge(_name(at), [base, *(layers[i] for i in overlays)]) for overlays, at in places.items()]
     index = {place: ruleset for ruleset, at in enumerate(places.values()) for place in at}
     return rulesets, RulesetIndex(frozenset(filter(None, surfaces)), frozenset(filter(None, locales)), index)
 
@@ -98,9 +103,11 @@ def _applicable(overlays: Sequence[Overlay], surface: str | None, locale: str | 
     """Indices of the overlays that apply, least specific first."""
     ranked = []
     for index, overlay in enumerate(overlays):
-        matched = max((len(tag) for tag in overlay.locale or () if _begins(locale, tag)), default=0)
-        if (overlay.locale is None or matched) and (overlay.surface is None or surface in overlay.surface):
-            ranked.append((overlay.surface is not None, matched, index))
+        if overlay.surface is not None and surface not in overlay.surface:
+            continue
+        matched = [len(tag) for tag in overlay.locale or () if _begins(locale, tag)]
+        if overlay.locale is None or matched:
+            ranked.append((overlay.surface is not None, max(matched, default=0), index))
     return tuple(index for *_, index in sorted(ranked))
 
 
@@ -108,23 +115,28 @@ def _begins(locale: str | None, tag: str) -> bool:
     return locale is not None and f"{locale}-".startswith(f"{tag}-")
 
 
-def _merge(policy: PolicyDocument, overlays: Sequence[int], name: str) -> Ruleset:
-    harms = {harm: _parts(rule, ("harms", harm)) for harm, rule in policy.harms.items()}
-    fail = _stated(policy.fail, ("fail",))
-    for index in overlays:
-        overlay = policy.overlays[index]
-        for harm, override in overlay.harms.items():
-            harms[harm] = harms.get(harm, {}) | _parts(override, ("overlays", index, "harms", harm))
-        fail |= _stated(overlay.fail, ("overlays", index, "fail"))
+def _layer(name: str, harms: Mapping[str, HarmOverride], fail: FailRules, path: FieldPath) -> Ruleset:
+    """What one section of the file, the policy itself or an overlay, states."""
+    parts = {
+        harm: {_PARTS.get(stated.field, stated.field): stated for stated in _stated(rule, (*path, "harms", harm))}
+        for harm, rule in harms.items()
+    }
+    return Ruleset(name, parts, {stated.field: stated for stated in _stated(fail, (*path, "fail"))})
+
+
+def _stated(section: HarmOverride | FailRules, path: FieldPath) -> list[Stated]:
+    return [Stated(getattr(section, field), (*path, field)) for field in section.model_fields_set]
+
+
+def _merge(name: str, layers: Sequence[Ruleset]) -> Ruleset:
+    """Each layer over the ones before it."""
+    harms: dict[str, Mapping[str, Stated]] = {}
+    fail: dict[str, Stated] = {}
+    for layer in layers:
+        for harm, parts in layer.harms.items():
+            harms[harm] = {**harms.get(harm, {}), **parts}
+        fail |= layer.fail
     return Ruleset(name, harms, fail)
-
-
-def _parts(rule: HarmOverride, path: FieldPath) -> dict[str, Stated]:
-    return {_PARTS.get(field, field): stated for field, stated in _stated(rule, path).items()}
-
-
-def _stated(section: HarmOverride | FailRules, path: FieldPath) -> dict[str, Stated]:
-    return {field: Stated(getattr(section, field), (*path, field)) for field in section.model_fields_set}
 
 
 def _name(places: Sequence[tuple[str | None, str | None]]) -> str:

@@ -153,6 +153,16 @@ def test_explain_refuses_what_is_not_a_decision(content: bytes) -> None:
         run("explain", "-", standard_input=content)
 
 
+def test_explain_prints_nothing_that_a_terminal_obeys() -> None:
+    """Escape sequences and line breaks in an id, which an event's sender chooses, are shown as what cannot be shown."""
+    decision = msgspec.structs.replace(DECISION, content_id="\x1b]0;title\x07\nallow", surface="\u202efeed")
+    output = run("explain", "-", standard_input=msgspec.json.encode(decision)).stdout
+    assert all(character.isprintable() for character in output.replace("\n", ""))
+    assert len(output.splitlines()) == len(
+        run("explain", "-", standard_input=msgspec.json.encode(DECISION)).stdout.splitlines()
+    )
+
+
 def test_explain_names_a_file_it_cannot_read(tmp_path: Path) -> None:
     """A missing decision file is named."""
     with pytest.raises(ConfigError, match=r"cannot read the decision .*absent\.json: No such file"):
