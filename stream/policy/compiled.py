@@ -62,4 +62,6 @@ class CompiledPolicy:
             return np.zeros(len(surfaces), np.int64)
         pairs = list(zip(surfaces, locales, strict=True))
         found = {pair: self.index.find(*pair) for pair in set(pairs)}
+        if len(found) == 1:
+            return np.full(len(pairs), *found.values(), np.int64)
         return np.fromiter(map(found.__getitem__, pairs), np.int64, count=len(pairs))
