@@ -63,5 +63,5 @@ class CompiledPolicy:
         pairs = list(zip(surfaces, locales, strict=True))
         found = {pair: self.index.find(*pair) for pair in set(pairs)}
         if len(found) == 1:
-            return np.full(len(pairs), *found.values(), np.int64)
+            return np.full(len(pairs), found[pairs[0]], np.int64)
         return np.fromiter(map(found.__getitem__, pairs), np.int64, count=len(pairs))
