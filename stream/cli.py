@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -17,7 +18,6 @@ from stream.commands.monitor import monitor
 from stream.commands.policy import check as check_policy
 from stream.commands.policy import explain
 from stream.commands.redrive import redrive
-from stream.commands.schema import schema
 from stream.commands.score import score
 from stream.commands.tail import tail
 from stream.commands.topics import check as check_topics
@@ -50,18 +50,30 @@ def _app() -> typer.Typer:
     ) -> None:
         """Keep the options that come before a command."""
 
-    for command in (worker, score, monitor, load, tail, audit, redrive, broker, schema, config):
+    commands: tuple[Callable[..., None], ...] = (
+        worker,
+        score,
+        monitor,
+        load,
+        tail,
+        audit,
+        redrive,
+        broker,
+        config,
+    )
+    for command in commands:
         app.command()(command)
-    for name, description, commands in (
-        ("topics", "The topics a deployment needs.", {"create": create_topics, "check": check_topics}),
-        ("policy", "What happens to content.", {"check": check_policy, "explain": explain}),
-        ("bundle", "Models as shipped.", {"verify": verify_bundle, "show": show_bundle}),
-    ):
-        group = typer.Typer(help=description, no_args_is_help=True)
-        for verb, command in commands.items():
-            group.command(verb)(command)
-        app.add_typer(group, name=name)
+    _add_group(app, "topics", "The topics a deployment needs.", create=create_topics, check=check_topics)
+    _add_group(app, "policy", "What happens to content.", check=check_policy, explain=explain)
+    _add_group(app, "bundle", "Models as shipped.", verify=verify_bundle, show=show_bundle)
     return app
+
+
+def _add_group(app: typer.Typer, name: str, description: str, **commands: Callable[..., None]) -> None:
+    group = typer.Typer(help=description, no_args_is_help=True)
+    for verb, command in commands.items():
+        group.command(verb)(command)
+    app.add_typer(group, name=name)
 
 
 def main() -> None:

@@ -200,8 +200,7 @@ class Scores:
     @property
     def scored(self) -> NDArray[np.bool_]:
         """(m,) True where the model gave logits."""
-        scored: NDArray[np.bool_] = ~np.isnan(self.logits).any(axis=1)
-        return scored
+        return np.logical_not(np.isnan(self.logits).any(axis=1))
 
 
 class HarmDecision(msgspec.Struct, frozen=True):

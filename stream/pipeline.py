@@ -58,18 +58,16 @@ class Pipeline:
         scores = self.scorer.score(events)
         probabilities = self.calibrator.apply(scores.logits)
         rulesets = policy.resolve([e.surface for e in events.events], [e.locale for e in events.events])
-        selections = select(probabilities, policy.act_at[rulesets], policy.allow_below[rulesets])
+        act_at, allow_below = policy.act_at.take(rulesets, axis=0), policy.allow_below.take(rulesets, axis=0)
+        selections = select(probabilities, act_at, allow_below)
         conditions = scores.conditions | _expired(events, policy, now=now)
         sampling = uniform(topic, partition, events.offsets)
-        scored = ~np.isnan(scores.logits).any(axis=1)
-        verdicts = decide(selections, conditions, rulesets, sampling, policy, scored=scored)
-        return Moderated(
-            events, rejected, scores, probabilities, rulesets, selections, conditions, verdicts, policy
-        )
+        verdicts = decide(selections, conditions, rulesets, sampling, policy, scored=scores.scored)
+        return Moderated(events, rejected, scores, probabilities, rulesets, selections, conditions, verdicts, policy)
 
 
 def _expired(events: EventBatch, policy: CompiledPolicy, *, now: float) -> NDArray[np.uint8]:
     """Mask bit `EXPIRED` of events older than the policy allows; (m,) uint8."""
     if policy.max_age_s is None:
         return np.zeros(len(events), np.uint8)
-    return ((now - events.created_at) > policy.max_age_s).astype(np.uint8) << FailCondition.EXPIRED
+    return np.where(now - events.created_at > policy.max_age_s, np.uint8(1 << FailCondition.EXPIRED), np.uint8(0))

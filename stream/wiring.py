@@ -17,13 +17,14 @@ from stream import bundle as bundles
 from stream.bundle import HarmCalibration
 from stream.decode import DecodeLimits, Decoder
 from stream.encode import DecisionEncoder, Provenance, ReviewOptions
+from stream.fairness import CountSettings, FairnessCounter, FairnessMerger, ReportSettings
 from stream.kafka.conveyor import Conveyor
-
+from stream.kafka.fairness import FairnessStage
 from stream.kafka.moderate import ModerateStage, OutputTopics
 from stream.kafka.worker import StagePlan, WorkerHandle, build_worker
-
 from stream.mapping import Mapping as FieldMapping
 from stream.mapping import load_mapping
+from stream.mapping.decisions import decision_converter
 from stream.pipeline import Pipeline
 from stream.policy import CompiledPolicy, PolicyWatch, compile_policy
 from stream.scoring import STUB_HARMS, Scorer, StubScorer
@@ -31,7 +32,15 @@ from stream.settings import Settings
 from stream.telemetry import Telemetry
 from stream.uncertainty import Calibrator
 
-__all__ = ["Model", "build_encoder", "build_pipeline", "fairness_worker", "load_model", "moderate_worker", "worker_name"]
+__all__ = [
+    "Model",
+    "build_encoder",
+    "build_pipeline",
+    "fairness_worker",
+    "load_model",
+    "moderate_worker",
+    "worker_name",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -128,7 +137,9 @@ def fairness_worker(settings: Settings, telemetry: Telemetry) -> WorkerHandle:
         max_future_s=settings.max_future_s,
     )
     reporting = ReportSettings(min_group_n=settings.min_group_n)
-    mapping = _mapping(settings)
+    mapping = None
+    if settings.mapping is not None:
+        mapping = decision_converter(settings.mapping, max_depth=settings.max_json_depth)
     stage = FairnessStage(
         settings,
         counter=lambda name, state: FairnessCounter(name, counting, state, mapping=mapping),

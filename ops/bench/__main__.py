@@ -115,7 +115,7 @@ class Bench:
         partitions = [TopicPartition(sink, number) for number in range(PARTITIONS)]
         deadline, first = time.monotonic() + GIVE_UP_S, None
         while time.monotonic() < deadline:
-            written, now = sum(self._consumer.end_offsets(partitions).values()), time.monotonic()
+            written, now = int(sum(self._consumer.end_offsets(partitions).values())), time.monotonic()
             if written and first is None:
                 first = (written, now)
             if written >= count and first is not None:

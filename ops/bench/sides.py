@@ -20,7 +20,7 @@ from stream import wiring
 from stream.encode import DecisionEncoder
 from stream.events import EventBatch, Scores, SourceRecord
 from stream.kafka.ledger import Partition
-from stream.kafka.publisher import Load
+from stream.kafka.publisher import Load, OutRecord
 from stream.kafka.worker import StagePlan, build_worker, run
 from stream.pipeline import Pipeline
 from stream.policy import compile_policy
@@ -43,7 +43,7 @@ class CopyStage:
 
     def run(self, partition: Partition, records: Sequence[SourceRecord]) -> Mapping[Partition, Load]:
         """Copy key and value."""
-        copies = [(record.key, record.value, []) for record in records]
+        copies: list[OutRecord] = [(record.key, record.value, []) for record in records]
         return {Partition(self._sink, partition.partition): Load(copies, range(len(copies)))}
 
     def refused(self, record: SourceRecord, *, source: Partition, destination: Partition) -> Mapping[Partition, Load]:
@@ -75,7 +75,9 @@ class SlowScorer:
 
 def copy_with_fairway(settings: Settings) -> None:
     """Our transport, copying."""
-    plan = StagePlan("moderate", [settings.events_topic], CopyStage(settings.decisions_topic), settings.slice_max_records)
+    plan = StagePlan(
+        "moderate", [settings.events_topic], CopyStage(settings.decisions_topic), settings.slice_max_records
+    )
     run(build_worker(settings, plan, Telemetry()))
 
 
@@ -133,7 +135,7 @@ def copy_with_faust(settings: Settings) -> None:
     """Stock Faust as its documentation shows it: `take`, then an awaited send per event."""
     app, source = _stock_app(settings)
 
-    @app.agent(source)  # type: ignore[untyped-decorator] - faust ships no types
+    @app.agent(source)
     async def copy(stream: Any) -> None:  # faust.StreamT, untyped
         sink = app.topic(settings.decisions_topic, key_serializer="raw", value_serializer="raw")
         async for values in stream.take(STOCK_TAKE, within=0.1):
@@ -147,7 +149,7 @@ def moderate_with_faust(settings: Settings) -> None:
     app, source = _stock_app(settings)
     pipeline, encoder = _spine(settings)
 
-    @app.agent(source)  # type: ignore[untyped-decorator] - faust ships no types
+    @app.agent(source)
     async def moderate(stream: Any) -> None:  # faust.StreamT, untyped
         sink = app.topic(settings.decisions_topic, key_serializer="raw", value_serializer="raw")
         async for events in stream.noack().take_events(STOCK_TAKE, within=0.1):

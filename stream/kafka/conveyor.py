@@ -67,10 +67,11 @@ class Watcher(Protocol):
         ...
 
 
-class Conveyor(Service):  # type: ignore[misc] - mode ships no types
+class Conveyor(Service):
     """Owns the stage's thread and the publisher of one worker."""
 
     abstract = False
+    mundane_level = "debug"
 
     def __init__(
         self,
@@ -114,7 +115,7 @@ class Conveyor(Service):  # type: ignore[misc] - mode ships no types
         self._wake.set()
 
     # --- through -------------------------------------------------------------------------------------------------
-    @Service.task  # type: ignore[untyped-decorator] - mode ships no types
+    @Service.task
     async def _start_units(self) -> None:
         while not self.should_stop:
             await self._wake.wait()
@@ -158,7 +159,7 @@ class Conveyor(Service):  # type: ignore[misc] - mode ships no types
         self._running.put_nowait((unit, future))
 
     # --- out -----------------------------------------------------------------------------------------------------
-    @Service.task  # type: ignore[untyped-decorator] - mode ships no types
+    @Service.task
     async def _collect_units(self) -> None:
         while not self.should_stop:
             unit, future = await self._running.get()
@@ -184,7 +185,7 @@ class Conveyor(Service):  # type: ignore[misc] - mode ships no types
 
         return Delivery(on_done=done, on_refused=refused)
 
-    @Service.task  # type: ignore[untyped-decorator] - mode ships no types
+    @Service.task
     async def _publish(self) -> None:
         try:
             await self._publisher.run()

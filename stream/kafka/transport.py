@@ -31,7 +31,7 @@ __all__ = ["PRIVATE_NAMES", "SliceConsumer", "SliceProducer", "SliceTopic", "ins
 log = structlog.get_logger(__name__)
 
 PRIVATE_NAMES = {
-    "faust.transport.consumer.Consumer": ("_drain_messages", "_wait_next_records", "_stopped"),
+    "faust.transport.consumer.Consumer": ("_drain_messages", "_wait_next_records", "_stopped", "_read_offset"),
     "faust.transport.consumer.Fetcher": ("_stopped",),
     "faust.transport.drivers.aiokafka.Consumer": ("_thread",),
     "faust.transport.drivers.aiokafka.AIOKafkaConsumerThread": ("_ensure_consumer", "_create_worker_consumer"),
@@ -56,6 +56,7 @@ class SliceTopic(Topic):
 class SliceConsumer(driver.Consumer):
     """Delivers slices to the agent's queue and commits what the ledger says is finished."""
 
+    mundane_level = "debug"
     ledger: Ledger
     slice_max_records: int
     buffer_max_records: int
@@ -67,24 +68,41 @@ class SliceConsumer(driver.Consumer):
 
     # --- fetch ---------------------------------------------------------------------------------------------------
     async def _drain_messages(self, fetcher: Any) -> None:  # Fetcher, a private Faust service
+        # Records of a fetch that nobody delivered are behind the client's position. They must be read again, or the
+        # next commit goes over them. A fetch can be lost when this task starts anew and when a rebalance crosses it.
+        must_read_again = True
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 await self._wait_for_room()
+                if must_read_again and self.flow_active:
+                    must_read_again = not await self._read_again()
                 epoch = self.ledger.epoch
                 records, _ = await self._wait_next_records(POLL_S)
                 # Without this a busy partition never lets the loop run: getmany returns at once when data is there.
                 await asyncio.sleep(0)
-                if not records or self.should_stop or not self.flow_active:
-                    continue  # a rebalance is under way; Faust seeks to the committed offsets when it ends
-                if epoch != self.ledger.epoch:
-                    # A whole rebalance passed during the fetch: what came may be from before it. Read it again.
-                    await self.perform_seek()
+                if not records or self.should_stop:
+                    continue
+                if must_read_again or not self.flow_active or epoch != self.ledger.epoch:
+                    must_read_again = True
                     continue
                 for partition, batch in records.items():
                     self._deliver(Partition(*partition), batch)
         except (asyncio.CancelledError, *self.consumer_stopped_errors):
             if not self.app.should_stop:
                 raise
+
+    async def _read_again(self) -> bool:
+        """Go back to what was delivered last; False where a rebalance came between."""
+        try:
+            for partition in self.assignment():
+                position = self._read_offset[partition]
+                if position is None:
+                    await self._thread.seek_to_beginning(TopicPartition(*partition))
+                else:
+                    await self.seek(partition, position)
+        except (IllegalStateError, KafkaError):
+            return False
+        return True
 
     async def _wait_for_room(self) -> None:
         """Wait until less than the bound is in hand, or the flow is stopped by a rebalance."""
@@ -189,6 +207,9 @@ class SliceProducer(driver.Producer):
     a failure is always answered with `renew`.
     """
 
+    mundane_level = "debug"
+    _producer: AIOKafkaProducer | None
+
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
 
@@ -211,7 +232,7 @@ class SliceProducer(driver.Producer):
 def install(app: faust.App, bootstrap_servers: str, *, consumer: type[SliceConsumer]) -> None:
     """Give an app the slice transport, with a `SliceConsumer` class configured for one worker."""
 
-    class WorkerTransport(driver.Transport):  # type: ignore[misc] - faust ships no types
+    class WorkerTransport(driver.Transport):
         Consumer: ClassVar[type] = consumer
         Producer: ClassVar[type] = SliceProducer
 
