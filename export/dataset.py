@@ -44,6 +44,7 @@ class _Row(BaseModel):
     role: Literal["prompt", "output", "post"]
     labels: _Labels
     split: str
+    groups: tuple[str, ...] = ()
     silver: Annotated[bool, BeforeValidator(bool)] = False  # sources write 1, true, null or nothing
 
     def label_values(self) -> list[float]:
@@ -73,6 +74,8 @@ class Dataset:
     """(n,) prompt, output or post."""
     silver: NDArray[np.bool_]
     """(n,) whether a rule, a keyword or another model gave the labels, not a person."""
+    groups: tuple[tuple[str, ...], ...]
+    """(n) groups that each text is about, as `axis:group`; by annotators, or by keyword where there were none."""
     bad: tuple[BadLine, ...]
     held_out: int
     """Lines of another `split` than train, left for others to test on."""
@@ -94,6 +97,7 @@ class Dataset:
             sources=self.sources[rows],
             roles=self.roles[rows],
             silver=self.silver[rows],
+            groups=tuple(self.groups[row] for row in rows.tolist()),
         )
 
 
@@ -147,6 +151,7 @@ def _to_columns(rows: list[_Row], bad: list[BadLine]) -> Dataset:
         sources=np.array([row.source for row in kept], dtype=np.str_),
         roles=np.array([row.role for row in kept], dtype=np.str_),
         silver=np.array([row.silver for row in kept], dtype=np.bool_),
+        groups=tuple(row.groups for row in kept),
         bad=tuple(bad),
         held_out=len(rows) - len(kept),
     )

@@ -28,9 +28,9 @@ _MIN_ITEMS = 200
 
 
 def measure(probabilities: NDArray[np.float32], data: Dataset, *, harms: tuple[str, ...]) -> tuple[Measurement, ...]:
-    """Measure the n texts of `data` by harm, by who labelled them, and then over all, by role and by source.
+    """Measure the n texts of `data` by harm, by who labelled them, and then over all, by role, source and group.
 
-    `probabilities` is (n, h) float32. Parts without a label of a harm are left out.
+    `probabilities` is (n, h) float32. Parts that are too small for any figure are left out.
     """
     labels = data.labels
     rows = (
@@ -40,7 +40,7 @@ def measure(probabilities: NDArray[np.float32], data: Dataset, *, harms: tuple[s
         for part, inside in _parts(data)
         if (mask := inside & by & ~np.isnan(labels[:, i])).any()
     )
-    return tuple(rows)
+    return tuple(row for row in rows if row.harmless_mean is not None or row.ece is not None)
 
 
 def average_precision_change(
@@ -64,6 +64,8 @@ def _parts(data: Dataset) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     for kind, names in (("role", data.roles), ("source", data.sources)):
         for name in np.unique(names):
             yield f"{kind}={name}", names == name
+    for group in sorted({group for groups in data.groups for group in groups}):
+        yield f"group={group}", np.array([group in groups for groups in data.groups])
 
 
 def _measure_part(
@@ -75,7 +77,8 @@ def _measure_part(
     labelled_by: Literal["human", "silver"],
 ) -> Measurement:
     positives = int(labels.sum())
-    enough_to_rank = _MIN_POSITIVES <= positives <= len(labels) - _MIN_POSITIVES
+    enough_harmless = len(labels) - positives >= _MIN_POSITIVES
+    enough_to_rank = positives >= _MIN_POSITIVES and enough_harmless
     enough_to_bin = len(labels) >= _MIN_ITEMS
     interval = average_precision_interval(scores, labels) if enough_to_rank else None
     return Measurement(
@@ -88,6 +91,7 @@ def _measure_part(
         average_precision_low=interval.low if interval else None,
         average_precision_high=interval.high if interval else None,
         auroc=auroc(scores, labels) if enough_to_rank else None,
+        harmless_mean=float(scores[labels == 0].mean()) if enough_harmless else None,
         ece=expected_calibration_error(scores, labels) if enough_to_bin else None,
         ece_null=null_calibration_error(scores) if enough_to_bin else None,
     )

@@ -122,7 +122,7 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
             MODEL: model,
             TOKENIZER: tokenizer,
             CALIBRATION: calibration.model_dump_json().encode(),
-            EVALUATION: evaluation.model_dump_json(indent=1).encode(),
+            EVALUATION: evaluation.model_dump_json().encode(),
         },
         evaluation=evaluation,
         training_data=_count_rows(learning.data, sources),

@@ -24,7 +24,7 @@ class Measurement(_Strict):
 
     harm: str
     part: str
-    """`all`, `source=NAME` or `role=NAME`."""
+    """`all`, `role=NAME`, `source=NAME` or `group=AXIS:NAME`, a group that the text is about."""
     labels: Literal["human", "silver"]
     """Who said what is harmful: people, or a rule, a keyword or another model."""
     n: Rows
@@ -35,6 +35,8 @@ class Measurement(_Strict):
     average_precision_high: Share | None
     """Bounds of the 95 % bootstrap interval of `average_precision`."""
     auroc: Share | None
+    harmless_mean: Share | None
+    """Mean probability given to harmless items: where a group's is higher, its harmless content is suspected more."""
     ece: Share | None
     """Expected calibration error over 15 bins [S07]."""
     ece_null: Share | None

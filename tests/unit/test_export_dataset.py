@@ -110,8 +110,10 @@ def test_a_damaged_file_is_an_error(tmp_path: Path) -> None:
 def test_take_keeps_rows_together(tmp_path: Path) -> None:
     """Rows taken from a data set keep their columns aligned."""
     lines = [
-        json.dumps(row(text=str(i), source=f"s{i}", role=role)) for i, role in enumerate(["post", "prompt", "output"])
+        json.dumps(row(text=str(i), source=f"s{i}", role=role, groups=[f"axis:{i}"]))
+        for i, role in enumerate(["post", "prompt", "output"])
     ]
     data = read_dataset(write(tmp_path, lines)).take(np.array([2, 0]))
     assert (data.texts, data.sources.tolist(), data.roles.tolist()) == (("2", "0"), ["s2", "s0"], ["output", "post"])
+    assert data.groups == (("axis:2",), ("axis:0",))
     assert data.labels.shape == (2, 6)

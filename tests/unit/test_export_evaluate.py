@@ -21,6 +21,7 @@ def data_of(labels: np.ndarray[tuple[int, int], np.dtype[np.float32]], *, silver
         sources=np.where(np.arange(n) % 2, "a", "b"),
         roles=np.full(n, "post"),
         silver=np.arange(n) < silver,
+        groups=(("gender:women", "age:old"), ("gender:women",), ()) * (n // 3) + ((),) * (n % 3),
         bad=(),
         held_out=0,
     )
@@ -64,6 +65,30 @@ def test_parts_add_up(generator: np.random.Generator) -> None:
     whole = find(rows, harm="hate", part="all")
     parts = [row for row in rows if row.harm == "hate" and row.part.startswith("source=")]
     assert (whole.n, whole.positives) == (sum(part.n for part in parts), sum(part.positives for part in parts))
+
+
+def test_a_text_about_two_groups_counts_for_both(generator: np.random.Generator) -> None:
+    """A group's part is every text that names it, whatever other groups it names."""
+    labels = generator.integers(0, 2, (399, 2)).astype(np.float32)
+    rows = measure(generator.random((399, 2)).astype(np.float32), data_of(labels), harms=HARMS)
+    assert find(rows, harm="hate", part="group=gender:women").n == 266
+    assert find(rows, harm="hate", part="group=age:old").n == 133
+
+
+def test_parts_without_a_figure_are_left_out(generator: np.random.Generator) -> None:
+    """A part with neither 30 harmless items nor 200 in all says nothing and is not written."""
+    labels = np.ones((90, 2), np.float32)
+    labels[:40, 0] = 0
+    rows = measure(generator.random((90, 2)).astype(np.float32), data_of(labels), harms=HARMS)
+    assert {row.part for row in rows if row.harm == "hate"} == {"all", "role=post"}
+    assert not [row for row in rows if row.harm == "violence"]
+
+
+def test_harmless_mean_is_over_harmless_items() -> None:
+    """The mean probability of harmless items leaves harmful ones out."""
+    labels = np.array([[0, 0]] * 40 + [[1, 1]] * 40, np.float32)
+    scores = np.where(labels == 1, 0.9, 0.25).astype(np.float32)
+    assert find(measure(scores, data_of(labels), harms=HARMS), harm="hate", part="all").harmless_mean == 0.25
 
 
 @pytest.mark.parametrize(("positives", "n", "ranked", "binned"), [(29, 400, False, True), (30, 60, True, False)])
