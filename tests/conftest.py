@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -47,6 +48,37 @@ def start_broker(tmp_path: Path, _local_kafka_installed: None) -> Iterator[Start
     yield start
     for local in started:
         local.stop()
+
+
+@pytest.fixture
+def settings_for() -> Callable[..., Settings]:
+    """Settings for any broker, with topics and a group no other test has; keyword arguments are settings."""
+    return own_settings
+
+
+@pytest.fixture
+def encode_decision() -> Callable[..., bytes]:
+    """The value of a decision about the event at `topic, partition, offset`; keyword arguments are its fields."""
+
+    def encode(topic: str, partition: int, offset: int, **fields: Any) -> bytes:
+        decision = {
+            "schema_version": 1,
+            "decision_id": f"{topic}:{partition}:{offset}",
+            "content_id": f"c{offset}",
+            "action": "allow",
+            "reasons": [],
+            "harms": {"hate": {"probability": 0.25, "selection": "harmless", "act_at": 0.9, "allow_below": 0.5}},
+            "moderated": True,
+            "bundle": "sha256:b",
+            "policy": "sha256:p",
+            "calibration": "sha256:c",
+            "input_digest": "sha256:i",
+            "decided_at": "2026-01-01T00:00:00Z",
+            "groups": {"gender": ["f"]},
+        }
+        return json.dumps(decision | fields).encode()
+
+    return encode
 
 
 @pytest.fixture

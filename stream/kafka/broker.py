@@ -9,11 +9,13 @@ from __future__ import annotations
 import atexit
 import base64
 import fcntl
+import io
 import json
 import random
 import shutil
 import signal
 import socket
+import struct
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +23,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
-
-from kafka import KafkaAdminClient
-from kafka.errors import KafkaError
 
 from stream.errors import BrokerError
 from stream.kafka.jars import fetch_jars
@@ -38,6 +37,10 @@ READY_TIMEOUT_S = 60.0
 # A node under load flushes and hands over leadership in 1-2 s.
 STOP_TIMEOUT_S = 15.0
 POLL_S = 0.05
+PROBE_TIMEOUT_S = 1.0
+
+# A Metadata request, version 1, about no topics: api key, version, correlation id, no client id, an empty array.
+METADATA_REQUEST = struct.pack(">ihhihi", 14, 3, 1, 0, -1, 0)
 
 
 class LocalBroker:
@@ -252,15 +255,30 @@ def _is_free(port: int) -> bool:
 
 
 def _in_service(port: int) -> set[int]:
-    """The nodes that the one on `port` knows to be in service; none as long as it does not answer."""
-    if _is_free(port):  # far cheaper to ask than a Kafka client
-        return set()
+    """The nodes that the one on `port` knows to be in service; none as long as it does not answer.
+
+    Asked on a plain socket: a client of kafka-python that cannot connect leaves its sockets and thread behind.
+    """
     try:
-        with KafkaAdminClient(bootstrap_servers=f"{HOST}:{port}", bootstrap_timeout_ms=1000) as admin:
-            cluster = admin.describe_cluster()
-    except KafkaError:
+        with socket.create_connection((HOST, port), timeout=PROBE_TIMEOUT_S) as connection:
+            connection.sendall(METADATA_REQUEST)
+            stream = connection.makefile("rb")
+            (size,) = struct.unpack(">i", stream.read(4))
+            return _brokers(io.BytesIO(stream.read(size)))
+    except (OSError, struct.error):  # refused, silent for too long, or closed half-way
         return set()
-    return {broker["broker_id"] for broker in cluster["brokers"] if not broker["is_fenced"]}
+
+
+def _brokers(answer: IO[bytes]) -> set[int]:
+    """The node ids in a Metadata response, version 1: correlation id, then id, host, port and rack of each broker."""
+    _, count = struct.unpack(">ii", answer.read(8))
+    nodes = set()
+    for _ in range(count):
+        node, host_length = struct.unpack(">ih", answer.read(6))
+        _, _, rack_length = struct.unpack(f">{host_length}sih", answer.read(host_length + 6))
+        answer.read(max(0, rack_length))
+        nodes.add(node)
+    return nodes
 
 
 def _raise_if_ended(nodes: Sequence[Node]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +25,8 @@ __all__ = ["Secret", "broker_errors", "connection", "open_admin", "open_consumer
 
 # A command says after ten seconds that nobody answers; a worker is restarted by whatever supervises it.
 BOOTSTRAP_TIMEOUT_MS = 10_000
+CONNECT_TIMEOUT_S = 3.0
+RETRY_S = 0.2
 
 
 class Secret(str):
@@ -71,12 +75,14 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | None:
 
 def open_admin(settings: Settings) -> KafkaAdminClient:
     """An admin client, connected. Close it. Raises `BrokerError` when no broker answers."""
+    _await_listener(settings)
     with broker_errors(settings):
         return KafkaAdminClient(**connection(settings), bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS)
 
 
 def open_consumer(settings: Settings, **arguments: Any) -> KafkaConsumer:
     """A consumer that commits nothing by itself; `arguments` are kafka-python's. Raises `BrokerError`."""
+    _await_listener(settings)
     with broker_errors(settings):
         return KafkaConsumer(
             **connection(settings),
@@ -88,6 +94,7 @@ def open_consumer(settings: Settings, **arguments: Any) -> KafkaConsumer:
 
 def open_producer(settings: Settings, **arguments: Any) -> KafkaProducer:
     """A producer that waits for all in-sync replicas; `arguments` are kafka-python's. Raises `BrokerError`."""
+    _await_listener(settings)
     with broker_errors(settings):
         return KafkaProducer(
             **connection(settings),
@@ -95,6 +102,29 @@ def open_producer(settings: Settings, **arguments: Any) -> KafkaProducer:
             acks="all",
             **arguments,
         )
+
+
+def _await_listener(settings: Settings) -> None:
+    """Wait until one of the servers takes a connection, for at most `BOOTSTRAP_TIMEOUT_MS`.
+
+    kafka-python would wait as well, but could not say why nobody answers, and leaves its sockets and thread behind.
+    """
+    servers = [server.strip().rpartition(":") for server in settings.bootstrap_servers.split(",")]
+    deadline = time.monotonic() + BOOTSTRAP_TIMEOUT_MS / 1000
+    while True:
+        for host, _, port in servers:
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+            except (OSError, ValueError) as error:
+                reason = f"{host}:{port}: {error}"
+            else:
+                return
+        if time.monotonic() > deadline:
+            raise BrokerError(
+                f"no Kafka broker answers at {settings.bootstrap_servers} ({reason}); start one with `fairway broker`, "
+                "or mend bootstrap_servers"
+            )
+        time.sleep(RETRY_S)
 
 
 @contextmanager
