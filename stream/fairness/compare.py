@@ -36,7 +36,7 @@ class ReportSettings:
     confidence: float = 0.95
     """Confidence of every interval, each by itself."""
     group_meaning: str = "as given by the producer"
-    """Whose groups they are: of the author, or of people whom the content speaks of or is aimed at. The same rate is the
+    """Whose groups they are: of the author, or of those whom the content speaks of or is aimed at. The same rate is an
     over-blocking of a group in the first case, and its protection in the last."""
     idle_s: float = 60.0
     """A partition whose watermark stands still for so long is not waited for."""

@@ -3,7 +3,8 @@
 **When a pane closes.** A partition says up to where it has closed its panes; a pane is closed for all when the slowest
 partition has closed it. A partition whose watermark has not moved for `idle_s` seconds of the caller's clock holds
 nobody back. When all are idle the stream has stopped, and every pane is reported as it is. Should a partition bring
-more decisions of a pane that was reported without it, the report is made again with a larger `revision`.
+more decisions of a pane that was reported without it, the report is made again, with a larger `revision`, once that
+partition has closed the pane or is idle again.
 
 **After a restart.** Feed the merger the whole compacted topic, then ask what is due. It makes the reports of every pane
 that all partitions still hold anew: the same keys, and the same values but for `basis`, so that publishing them again

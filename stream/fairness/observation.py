@@ -112,10 +112,12 @@ class DecisionReader:
 
     def read(self, value: bytes | None) -> ObservedDecision:
         """Read the value of one record; raises `RefusedError` where it is no decision that can be counted."""
-        if self._mapping is not None and value is not None:
-            value = self._map(value)
         if value is None:
             raise RefusedError(Uncounted.TOMBSTONE)
+        if self._mapping is not None:
+            value = self._mapping(value)
+            if value is None:
+                raise RefusedError(Uncounted.MAPPING_ERROR)
         try:
             decision = self._decode(value)
         except UNREADABLE as error:
@@ -123,12 +125,6 @@ class DecisionReader:
         if decision.schema_version > SCHEMA_VERSION:
             raise RefusedError(Uncounted.SCHEMA_VERSION)
         return decision
-
-    def _map(self, value: bytes) -> bytes:
-        mapped = self._mapping(value) if self._mapping is not None else None
-        if mapped is None:
-            raise RefusedError(Uncounted.MAPPING_ERROR)
-        return mapped
 
     def _read_again(self, value: bytes, error: Exception) -> ObservedDecision:
         """Read a decision that may have harms not known yet."""

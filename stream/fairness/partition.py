@@ -175,7 +175,9 @@ class FairnessCounter:
     def _drop(self, before: int) -> None:
         """Let go of panes. What was not closed in an earlier snapshot is lost to the merger, and becomes uncounted."""
         for index in [index for index in self._panes if index < before]:
-            self._forget(self._panes.pop(index).decisions if index >= self._saved_before else 0)
+            decisions = self._panes.pop(index).decisions
+            if index >= self._saved_before:
+                self._forget(decisions)
         self._dropped_before = max(self._dropped_before, before)
         if before > self._closed_before:
             self._close_before(before)
@@ -202,7 +204,7 @@ class FairnessCounter:
             dropped_before=self._dropped_before,
             counted=self._counted,
             late=self._late,
-            uncounted=dict(sorted(self._uncounted.items())),
+            uncounted=dict(sorted((+self._uncounted).items())),  # + leaves zeros out
             panes=[PaneRecord.of(index, counts) for index, counts in sorted(self._panes.items())],
         )
 

@@ -1,0 +1,234 @@
+"""The merger: when a pane closes for all partitions, when it is revised, and what a restart publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from stream.fairness import CountSettings, FairnessCounter, FairnessMerger, ReportSettings
+from stream.fairness import merge as merge_module
+from stream.fairness.observation import Uncounted
+from tests.decisions import START, Record, decision, essence, read, records
+
+COUNTING = CountSettings(pane_s=10, lateness_s=20, kept_panes=2)
+REPORTING = ReportSettings(min_group_n=1, idle_s=60)
+NEVER = 0.0
+"""A clock that stands still: nobody is ever idle."""
+
+Published = list[tuple[bytes, bytes]]
+
+
+class Source:
+    """A partition with its counter, whose every snapshot goes to the merger."""
+
+    def __init__(self, merger: FairnessMerger, name: str = "t:0", counting: CountSettings = COUNTING) -> None:
+        self.merger, self.name = merger, name
+        self.counter = FairnessCounter(name, counting)
+
+    def at(self, *seconds: float) -> bytes:
+        """Count decisions created at these seconds after the start."""
+        values = [decision(START + second, groups={"g": ["a"]}) for second in seconds]
+        self.counter.count(records(values, start=self.counter.next_offset))
+        snapshot = self.counter.snapshot()
+        self.merger.update(self.name.encode(), snapshot)
+        return snapshot
+
+
+def panes(published: Published) -> list[tuple[int, int]]:
+    """Each pane reported, in seconds after the start, with the decisions in it; once for each time it was reported."""
+    reports = [report for report in read(published) if report.quantity == "moderated_rate"]
+    return [(int(report.pane_start.timestamp()) - START, report.revision) for report in reports]
+
+
+def merger_of(names: Iterable[str] = ()) -> FairnessMerger:
+    return FairnessMerger(COUNTING, REPORTING, partitions=names)
+
+
+def test_a_pane_is_reported_once_when_it_closes() -> None:
+    """Not before the watermark is past its end by the lateness, and not again when nothing has changed."""
+    merger = merger_of()
+    source = Source(merger)
+    source.at(0, 1, 29)
+    assert panes(merger.due(NEVER)) == []
+    source.at(30)
+    assert panes(merger.due(NEVER)) == [(0, 2)]
+    source.at(31)
+    assert panes(merger.due(NEVER)) == []
+
+
+def test_the_slowest_partition_closes_panes() -> None:
+    """A partition that is ahead closes nothing for one that is behind."""
+    merger = merger_of()
+    ahead, behind = Source(merger, "t:0"), Source(merger, "t:1")
+    behind.at(0)
+    ahead.at(1, 1000)
+    assert panes(merger.due(NEVER)) == []
+    behind.at(30)
+    assert panes(merger.due(NEVER)) == [(0, 2)]
+
+
+def test_partitions_that_are_expected_are_waited_for() -> None:
+    """The first partition to be read is not taken for the only one."""
+    merger = merger_of(["t:0", "t:1"])
+    Source(merger, "t:0").at(0, 100)
+    assert panes(merger.due(NEVER)) == []
+    Source(merger, "t:1").at(1, 100)
+    assert panes(merger.due(NEVER)) == [(0, 2)]
+
+
+def test_an_idle_partition_holds_nobody_back() -> None:
+    """After idle_s without progress of its watermark a partition is not waited for, and the report says so."""
+    merger = merger_of(["t:1"])
+    Source(merger, "t:1").at(0)
+    busy = Source(merger, "t:0")
+    busy.at(1, 100)
+    assert panes(merger.due(1000.0)) == []
+    busy.at(101)
+    assert panes(merger.due(1059.9)) == []
+    published = merger.due(1060.0)
+    assert panes(published) == [(0, 2)]
+    assert {report.basis.waiting for report in read(published)} == {1}
+
+
+def test_a_partition_that_returns_revises_what_was_reported_without_it() -> None:
+    """Once it has closed a pane that was reported before, the report is made again, with a larger revision."""
+    merger = merger_of()
+    busy, slow = Source(merger, "t:0"), Source(merger, "t:1")
+    slow.at(0)
+    busy.at(1, 100)
+    merger.due(0.0)
+    busy.at(200)
+    assert panes(merger.due(60.0)) == [(0, 2), (100, 1)]
+    slow.at(5, 6)
+    assert panes(merger.due(61.0)) == []
+    slow.at(30)
+    assert panes(merger.due(62.0)) == [(0, 4)]
+
+
+def test_a_stream_that_stops_is_reported_to_its_end() -> None:
+    """When all partitions are idle every pane is reported, also those that lateness would keep open."""
+    merger = merger_of()
+    source = Source(merger)
+    source.at(0, 15)
+    assert panes(merger.due(0.0)) == []
+    assert panes(merger.due(60.0)) == [(0, 1), (10, 1)]
+    source.at(16)
+    assert panes(merger.due(61.0)) == []
+    assert panes(merger.due(121.0)) == [(10, 2)]
+
+
+def test_finish_reports_what_is_left() -> None:
+    """At the end of a stream everything not reported is, and nothing twice."""
+    merger = merger_of()
+    Source(merger).at(0, 40)
+    assert panes(merger.due(NEVER)) == [(0, 1)]
+    assert panes(merger.finish()) == [(40, 1)]
+    assert merger.finish() == []
+
+
+def test_a_restart_makes_the_same_reports_of_what_is_held() -> None:
+    """Keys and values, but for the basis, are those published before."""
+    merger = merger_of()
+    first, second = Source(merger, "t:0"), Source(merger, "t:1")
+    first.at(0, 1)
+    second.at(2)
+    last = {"t:0": first.at(30), "t:1": second.at(31)}
+    published = merger.due(NEVER)
+    assert panes(published) == [(0, 3)]
+    again = merger_of(last)
+    for name, state in last.items():
+        assert again.due(NEVER) == []
+        again.update(name.encode(), state)
+    assert essence(again.due(NEVER)) == essence(published)
+
+
+def test_a_restart_says_nothing_of_panes_that_have_left_a_state() -> None:
+    """What one partition no longer holds would be incomplete, and must not replace the complete report."""
+    merger = merger_of()
+    ahead, behind = Source(merger, "t:0"), Source(merger, "t:1")
+    last = {"t:1": behind.at(0)}
+    ahead.at(1, 500)
+    last["t:0"] = ahead.at(501)
+    again = merger_of()
+    for name, state in last.items():
+        again.update(name.encode(), state)
+    assert panes(again.finish()) == [(500, 2)]
+    assert panes(merger.finish()) == [(0, 2), (500, 2)]
+
+
+def test_an_old_state_changes_nothing() -> None:
+    """A worker that lost its partition may write once more; counts never go back."""
+    merger = merger_of()
+    source = Source(merger)
+    old = source.at(0)
+    source.at(1)
+    merger.update(b"t:0", old)
+    assert panes(merger.finish()) == [(0, 2)]
+
+
+def test_a_tombstone_forgets_a_partition() -> None:
+    """After it the partition is neither counted nor waited for."""
+    merger = merger_of()
+    Source(merger, "t:1").at(0)
+    Source(merger, "t:0").at(1, 100)
+    merger.update(b"t:1", None)
+    merger.update(b"t:2", None)
+    assert panes(merger.due(NEVER)) == [(0, 1)]
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"\xff", b'{"schema_version":2}'])
+def test_a_state_of_no_use_leaves_the_last_one_in_force(value: bytes) -> None:
+    """A state record that cannot be read is counted, and costs nothing else."""
+    merger = merger_of()
+    Source(merger).at(0)
+    merger.update(b"t:0", value)
+    assert merger.totals.unreadable == 1
+    assert panes(merger.finish()) == [(0, 1)]
+
+
+def test_a_state_of_another_pane_width_is_waited_out() -> None:
+    """While workers restart with a new pane_s, no report mixes widths, and none is made of what was split."""
+    merger = merger_of()
+    Source(merger, "t:0").at(0, 100)
+    Source(merger, "t:1", CountSettings(pane_s=7, lateness_s=20)).at(50, 60)
+    assert panes(merger.finish()) == [(100, 1)]
+
+
+def test_totals_account_for_all_partitions() -> None:
+    """Counted, late and uncounted are summed, and reports repeat what is in none of them."""
+    merger = merger_of()
+    first, second = Source(merger, "t:0"), Source(merger, "t:1")
+    first.at(0, 100, 5)
+    second.counter.count([Record(0, b"?"), Record(1, None), Record(2, b"?")])
+    second.at(100)
+    totals = merger.totals
+    assert (totals.counted, totals.late) == (3, 1)
+    assert totals.uncounted == {Uncounted.DECODE_ERROR: 2, Uncounted.TOMBSTONE: 1}
+    basis = read(merger.finish())[0].basis
+    assert (basis.partitions, basis.waiting, basis.late, basis.uncounted) == (2, 0, 1, totals.uncounted)
+
+
+def test_what_waits_for_a_partition_far_behind_is_bounded() -> None:
+    """Beyond the bound the oldest panes are reported without it, and stay as they are."""
+    merger = merger_of()
+    behind, ahead = Source(merger, "t:0"), Source(merger, "t:1")
+    behind.at(0)
+    published: Published = []
+    for pane in range(merge_module.MAX_WAITING_PANES + 10):
+        ahead.at(pane * 10)
+        published += merger.due(NEVER)
+    reported = panes(published)
+    assert 0 < len(reported) < 10
+    assert reported[0] == (0, 2)
+    behind.at(1)
+    assert panes(merger.due(NEVER)) == []
+
+
+def test_decisions_without_groups_make_no_report() -> None:
+    """There is nobody to compare."""
+    merger = merger_of()
+    counter = FairnessCounter("t:0", COUNTING)
+    counter.count(records([decision()]))
+    merger.update(b"t:0", counter.snapshot())
+    assert merger.finish() == []
