@@ -184,7 +184,9 @@ def mendable(spec: TopicSpec, state: TopicState) -> dict[str, str]:
 
 
 def _compare_durability(spec: TopicSpec, state: TopicState) -> list[Finding]:
-    in_sync = int(state.config.get("min.insync.replicas", 1))
+    if not state.config:
+        return []
+    in_sync = int(state.config["min.insync.replicas"])
     enough = safe_in_sync(state.replication)
     what = f"min.insync.replicas is {in_sync} with {state.replication} replicas"
     mend = _alter_command(spec, "min.insync.replicas", str(enough))
