@@ -144,15 +144,29 @@ class SourceRecord(Protocol):
     """A record as the transport hands it over. aiokafka's `ConsumerRecord` is one."""
 
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """Its position in the partition."""
+        ...
+
     @property
-    def timestamp(self) -> int | None: ...
+    def timestamp(self) -> int | None:
+        """When it was written, milliseconds since the epoch."""
+        ...
+
     @property
-    def key(self) -> bytes | None: ...
+    def key(self) -> bytes | None:
+        """What its producer partitioned it by."""
+        ...
+
     @property
-    def value(self) -> bytes | None: ...
+    def value(self) -> bytes | None:
+        """Its content; None is a tombstone."""
+        ...
+
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Names and values, in order; a name may repeat."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

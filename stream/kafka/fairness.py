@@ -50,7 +50,7 @@ class FairnessStage:
         mine = list(partitions)
         latest, first = await self._latest_states() if mine else ({}, 0)
         counted = [partition for partition in mine if partition.topic == self._settings.decisions_topic]
-        counters = {partition: self._new_counter(_name(partition), latest.get(_name(partition))) for partition in counted}
+        counters = {p: self._new_counter(_name(p), latest.get(_name(p))) for p in counted}
         self._counters = counters
         # The merger has no state of its own: it reads the topic again, and equal reports get equal keys.
         self._merger = self._new_merger() if self._state in mine else None
@@ -75,7 +75,7 @@ class FairnessStage:
         return {self._reports: self._due()}
 
     def refused(self, record: SourceRecord, *, source: Partition, destination: Partition) -> Mapping[Partition, Load]:
-        """Raise `BrokerError`: states and reports are bounded, so a topic that refuses one is not set up as it must be."""
+        """Raise `BrokerError`: states and reports are bounded, so a topic that refuses one is not set up right."""
         raise BrokerError(
             f"{destination.topic} refuses a record made from {source.topic}-{source.partition} offset {record.offset}; "
             "run `fairway topics check`"
