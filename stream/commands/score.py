@@ -14,7 +14,7 @@ import typer
 
 from stream.settings import load_settings
 
-__all__ = ["LineRecord", "score"]
+__all__ = ["LineRecord", "batches", "score"]
 
 SOURCE = "stdin"
 """Stands where the topic stands in a decision's id."""
@@ -49,7 +49,7 @@ def score(
     pipeline = wiring.build_pipeline(settings, model, compile_policy(settings.policy, model.calibration))
     encoder = wiring.build_encoder(settings, model, pipeline)
     rejections = 0
-    for records in _batches(sys.stdin.buffer, settings.slice_max_records):
+    for records in batches(sys.stdin.buffer, settings.slice_max_records):
         now = time.time()
         moderated = pipeline.run(records, topic=SOURCE, partition=0, now=now)
         for line in encoder.decisions(moderated, topic=SOURCE, partition=0, now=now):
@@ -63,7 +63,7 @@ def score(
         raise typer.Exit(1)
 
 
-def _batches(lines: Iterable[bytes], size: int) -> Iterator[list[LineRecord]]:
+def batches(lines: Iterable[bytes], size: int) -> Iterator[list[LineRecord]]:
     """Number the lines and cut them into lists of at most `size`; a blank line is no record."""
     now_ms = time.time_ns() // 1_000_000
     records = (
