@@ -1,7 +1,7 @@
 """Records' bytes into content events, or into the reason why there is none: one or the other for every record.
 
 What a record says decides which, never an exception. Reasons are looked for in this order, so that a record has one
-answer whatever way it took: tombstone, size, JSON, repeated keys, mapping, schema, version, time, content, image.
+answer whatever way it took: tombstone, size, JSON, repeated keys, mapping, version, schema, time, image, content.
 """
 
 from __future__ import annotations
@@ -121,12 +121,11 @@ class Decoder:
             seconds = datetime.fromisoformat(time).timestamp()
         except (ValueError, msgspec.DecodeError) as error:
             return self._explain(raw, error)
-        colons = time.count(":")
-        if not is_free_of_repeats(raw, colons=colons + _count_colons(event)):
+        if not _has_one_reading(raw, event, time):
             document = read(raw, max_depth=self._limits.max_json_depth)
             if isinstance(document, Refusal):
                 return document
-        if not colons:
+        if ":" not in time:
             return _not_a_time()
         return self._problem(event, seconds, latest) or (event, seconds)
 
@@ -184,22 +183,23 @@ def unknown_fields(event: ContentEvent) -> list[str]:
     return sorted(name[:_MAX_UNKNOWN_CHARACTERS] for name in names)[:_MAX_UNKNOWN]
 
 
-def _count_colons(event: ContentEvent) -> int:
-    """Colons that an event's JSON has for its keys and in its longer texts; -1 where it has unknown fields."""
-    colons = len(event.__pydantic_fields_set__)
+def _has_one_reading(raw: bytes, event: ContentEvent, time: str) -> bool:
+    """True only where there is no need to look closer: no repeated key, and no unknown field of any depth."""
     if event.__pydantic_extra__:
-        return -1
+        return False
+    colons = time.count(":") + len(event.__pydantic_fields_set__)
     if event.text is not None:
         colons += event.text.count(":")
     if event.prompt is not None:
         colons += event.prompt.count(":")
     if event.groups is not None:
         colons += len(event.groups)
-    if event.generator is not None:
-        colons += len(event.generator.__pydantic_fields_set__)
-    if event.image is not None:
-        colons += len(event.image.__pydantic_fields_set__)
-    return colons
+    for part in (event.generator, event.image):
+        if part is not None:
+            if part.__pydantic_extra__:
+                return False
+            colons += len(part.__pydantic_fields_set__)
+    return is_free_of_repeats(raw, colons=colons)
 
 
 def _text_beside_image(event: ContentEvent) -> str | None:
