@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -53,6 +54,11 @@ class WorkerProcess:
             return error.code, error.read().decode()
         except OSError:
             return 0, ""
+
+    def metric(self, name: str) -> float:
+        """The value of a metric without labels; NaN where nobody answers."""
+        lines = self.page("/metrics")[1].splitlines()
+        return next((float(line.split()[1]) for line in lines if line.startswith(f"{name} ")), math.nan)
 
     def wait_ready(self) -> WorkerProcess:
         """Wait until /ready says so."""

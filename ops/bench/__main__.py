@@ -25,15 +25,20 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from rich.console import Console
 from rich.table import Table
 
-from ops.bench.scoring import bare_loop
+from ops.bench.scoring import bare_loop, scorer_loop
 from ops.bench.texts import events, texts
 from stream.kafka.broker import LocalBroker, free_port
+from stream.kafka.load import LoadReport, Plan, run_load
+from stream.settings import load_settings
 
 PARTITIONS = 4
 POLL_S = 0.01
 GIVE_UP_S = 240.0
 REPORT = Path("build/bench.json")
+LOAD_S = 10
+"""Seconds of load per latency figure: enough for a hundred samples beyond the 99th percentile at 1,000/s."""
 POLICY = "ops/policies/default.yaml"
+LITE = Path("models/lite")
 
 FAST, STOCK, SLOW = 600_000, 60_000, 30_000
 """Events per run: a few seconds each for what is fast, ten for stock Faust."""
@@ -53,7 +58,8 @@ TARGETS = (
     Target("passthrough_vs_faust", "copying worker ÷ stock Faust take and awaited sends", 25),
     Target("full_vs_raw", "whole pipeline with the stub ÷ bare aiokafka loop", 0.25),
     Target("full_vs_faust", "whole pipeline with the stub ÷ the same in stock Faust", 8),
-    Target("lite_vs_alone", "models/lite through Kafka ÷ tokenise and run alone", 0.7),
+    Target("lite_vs_alone", "models/lite through Kafka ÷ the libraries tokenising and running alone", 0.7),
+    Target("lite_vs_scorer", "models/lite through Kafka ÷ our own scorer alone, which reads words by memory", 0.0),
     Target("two_workers_vs_one", "two workers ÷ one, bound by latency", 1.7),
 )
 
@@ -96,6 +102,35 @@ class Bench:
             speed = self._speed(sink, count, processes, watch)
         self._console.print(f"  {side:<14} {bundle:<12} {workers} worker(s) {count:>9,} events {speed:>10,.0f}/s")
         return speed
+
+    def load(self, rate: float) -> LoadReport:
+        """Run the load harness that ships against one worker for ten seconds."""
+        self._sinks += 1
+        source, sink = f"load-{self._sinks}", f"sink-{self._sinks}"
+        self.create(source, sink)
+        count = int(rate * LOAD_S)
+        settings, _ = load_settings(
+            {
+                "bootstrap_servers": self._broker.bootstrap_servers,
+                "events_topic": source,
+                "decisions_topic": sink,
+                "group": f"bench-full-fairway-{sink}",
+            }
+        )
+        with self._running("full-fairway", source, sink, "stub", 1):
+            self._warm(source, sink)
+            return run_load(
+                settings,
+                Plan(rate=rate),
+                lambda partitions: (
+                    (number % partitions, b"bench", value) for number, value in enumerate(events(count, median_words=9))
+                ),
+            )
+
+    def _warm(self, source: str, sink: str) -> None:
+        """Wait until the worker decides: latency is not start-up time."""
+        asyncio.run(_produce(self._broker.bootstrap_servers, source, events(1000, median_words=9)))
+        self._speed(sink, 1000, [], lambda _processes: None)
 
     @contextmanager
     def _running(self, side: str, source: str, sink: str, bundle: str, workers: int) -> Iterator[list[psutil.Process]]:
@@ -140,7 +175,7 @@ async def _produce(servers: str, topic: str, values: Iterator[bytes]) -> None:
     await producer.stop()
 
 
-def measure(bench: Bench, rounds: int, scratch: Path) -> dict[str, float]:
+def measure(bench: Bench, rounds: int) -> dict[str, float]:
     """Run everything; both sides of each ratio in turn, `rounds` times, medians of ratios."""
     short = bench.fill("short", FAST, median_words=9)
     stock = bench.fill("stock", STOCK, median_words=9)
@@ -156,7 +191,8 @@ def measure(bench: Bench, rounds: int, scratch: Path) -> dict[str, float]:
         faust_copy = bench.rate("copy-faust", "stock", stock)
         faust_full = bench.rate("full-faust", "stock", stock)
         lite = bench.rate("full-fairway", "real", real, bundle="models/lite")
-        alone = bare_loop(Path("models/lite"), sample, batch=1024)
+        alone = bare_loop(LITE, sample, batch=1024)
+        scorer = scorer_loop(LITE, sample, batch=1024)
         one = bench.rate("slow-fairway", "slow", slow)
         two = bench.rate("slow-fairway", "slow", slow, workers=2)
         for name, value in {
@@ -167,6 +203,7 @@ def measure(bench: Bench, rounds: int, scratch: Path) -> dict[str, float]:
             "faust_full": faust_full,
             "lite": lite,
             "lite_alone": alone,
+            "lite_scorer": scorer,
             "slow_one_worker": one,
             "slow_two_workers": two,
         }.items():
@@ -176,9 +213,10 @@ def measure(bench: Bench, rounds: int, scratch: Path) -> dict[str, float]:
         ratios["full_vs_raw"].append(full / raw)
         ratios["full_vs_faust"].append(full / faust_full)
         ratios["lite_vs_alone"].append(lite / alone)
+        ratios["lite_vs_scorer"].append(lite / scorer)
         ratios["two_workers_vs_one"].append(two / one)
     results = {key: median(values) for key, values in (ratios | rates).items()}
-    return results | _memory(bench) | _latency(bench, scratch, results["full_per_s"] / 2)
+    return results | _memory(bench) | _latency(bench, results["full_per_s"])
 
 
 def _memory(bench: Bench) -> dict[str, float]:
@@ -195,9 +233,15 @@ def _memory(bench: Bench) -> dict[str, float]:
     return {"rss_mb_start": median(early), "rss_mb_end": median(late), "rss_events": float(count)}
 
 
-def _latency(bench: Bench, scratch: Path, rate: float) -> dict[str, float]:
-    """Produce → decision readable, at half of the full rate, by the load harness that ships."""
-    raise NotImplementedError
+def _latency(bench: Bench, full_rate: float) -> dict[str, float]:
+    """Produce → decision readable: at half of the full rate, and at a rate that leaves the machine idle."""
+    results: dict[str, float] = {}
+    for name, rate in (("latency", full_rate / 2), ("latency_at_2000", 2_000.0)):
+        report = bench.load(rate)
+        results[f"{name}_rate_per_s"] = report.answered_per_s
+        for percentile in (50, 95, 99):
+            results[f"{name}_p{percentile}_ms"] = report.since_due.percentile_s(percentile) * 1000
+    return results
 
 
 def _show(results: dict[str, float], console: Console) -> None:
@@ -232,7 +276,7 @@ def main() -> None:
         **{name: version(name) for name in ("faust-streaming", "aiokafka", "onnxruntime-gpu", "msgspec", "pydantic")},
     }
     with tempfile.TemporaryDirectory() as folder, LocalBroker(Path(folder) / "kafka", port=free_port(2)) as broker:
-        results = measure(Bench(broker, console, scale=arguments.scale), arguments.rounds, Path(folder))
+        results = measure(Bench(broker, console, scale=arguments.scale), arguments.rounds)
     _show(results, console)
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps({**machine, "rounds": arguments.rounds, **results}, indent=2) + "\n")

@@ -12,6 +12,7 @@ import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from ops.bench.texts import events
+from stream.errors import BrokerError
 from stream.kafka.broker import LocalBroker
 from stream.kafka.clients import open_admin
 from tests.chaos.conftest import Deployment
@@ -73,11 +74,12 @@ def test_one_of_three_brokers_killed(
 def test_produce_requests_that_time_out(
     start_broker: StartBroker, deploy: Deploy, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Outputs whose requests time out are sent again by a new producer; nothing is lost, at worst it is written twice."""
+    """Outputs whose requests time out are sent again by a new producer; nothing is lost, at worst written twice."""
     broker = start_broker()
     deployment = deploy(broker, request_timeout_s=6.0)
     count = produce(deployment.settings, events(20_000))
     worker = deployment.worker("slow", "0.2", slice_max_records=256)
+    until(lambda: worker.metric("fairway_publish_records_count") > 3, within_s=60)
     broker.suspend()
     until(lambda: "publish_failed" in worker.log_path.read_text(), within_s=60)
     broker.resume()
@@ -93,8 +95,7 @@ def test_a_full_output_disk(start_broker: StartBroker, deploy: Deploy, capsys: p
     worker = deployment.worker("slow", "0.05", slice_max_records=256)
     # Every write beyond this size fails, as on a full disk; index files are preallocated, so not less.
     resource.prlimit(broker.pid(), resource.RLIMIT_FSIZE, (12_000_000, 12_000_000))
-    time.sleep(15)
-    broker.kill()
+    until(lambda: _has_ended(broker), within_s=90)
     broker.restart()
     deployment.account("output disk full", expected=count, capsys=capsys)
     assert worker.process.poll() is None
@@ -103,11 +104,19 @@ def test_a_full_output_disk(start_broker: StartBroker, deploy: Deploy, capsys: p
 def test_a_refused_record(broker: LocalBroker, deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
     """A decision that the broker refuses becomes a dead letter; its neighbours are decided."""
     deployment = deploy(broker)
+    deployment.worker()  # it would not start with the limit that follows
     _limit(deployment, deployment.settings.decisions_topic, 2_000)
     count = produce(deployment.settings, _with_some_large_decisions(2_000))
-    deployment.worker()
     total = deployment.account("decisions refused by the broker", expected=count, capsys=capsys)
     assert total.dead_lettered == 20
+
+
+def _has_ended(broker: LocalBroker) -> bool:
+    try:
+        broker.raise_if_ended()
+    except BrokerError:
+        return True
+    return False
 
 
 def _limit(deployment: Deployment, topic: str, size: int) -> None:

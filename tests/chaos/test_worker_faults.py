@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -94,10 +93,7 @@ def test_revocation_while_a_unit_is_being_scored(
     deployment = deploy(broker, slice_max_records=256)
     count = produce(deployment.settings, events(2_000))
     slow = deployment.launch("slow", str(unit_s))
-    until(
-        lambda: "fairway_events_total 0.0" not in slow.page("/metrics")[1] and slow.page("/metrics")[0] == 200,
-        within_s=60,
-    )
+    until(lambda: slow.metric("fairway_events_total") > 0, within_s=60)
     deployment.worker()
     if unit_s > deployment.settings.drain_s:
         slow.kill()
@@ -122,14 +118,9 @@ def test_a_worker_restarted_under_its_own_name_moves_no_partition(
     with Feed(deployment.settings, rate=1_000) as feed:
         other = deployment.worker(instance_id="other")
         named = deployment.worker(instance_id="named")
-        before = _rebalances(other)
+        before = other.metric("fairway_rebalances_total")
         named.kill()
         deployment.worker(instance_id="named")
         time.sleep(2)
-        assert _rebalances(other) == before
+        assert other.metric("fairway_rebalances_total") == before
     deployment.account("restart of a static member", expected=feed.produced, capsys=capsys)
-
-
-def _rebalances(worker: Any) -> float:
-    lines = worker.page("/metrics")[1].splitlines()
-    return float(next(line.split()[1] for line in lines if line.startswith("fairway_rebalances_total ")))
