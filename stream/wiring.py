@@ -136,7 +136,9 @@ def fairness_worker(settings: Settings, telemetry: Telemetry) -> WorkerHandle:
         max_groups=settings.max_groups,
         max_future_s=settings.max_future_s,
     )
-    reporting = ReportSettings(min_group_n=settings.min_group_n)
+    reporting = ReportSettings(
+        min_group_n=settings.min_group_n, group_meaning=settings.group_meaning, idle_s=settings.idle_s
+    )
     mapping = None
     if settings.mapping is not None:
         mapping = decision_converter(settings.mapping, max_depth=settings.max_json_depth)
