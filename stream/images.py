@@ -86,6 +86,8 @@ def _data_problem(data: str, media_type: str, limits: ImageLimits) -> str | None
     try:
         content = binascii.a2b_base64(data, strict_mode=True)
     except ValueError:
+        content = None
+    if content is None or (len(content) + 2) // 3 * 4 != len(data):  # Python accepts padding where none belongs
         return "not base64 (RFC 4648 section 4, padded, no line breaks)"
     header = read_header(content, media_type)
     if isinstance(header, str):
@@ -134,7 +136,10 @@ class _Bytes:
 
 
 def _png(image: _Bytes) -> ImageHeader:
-    """PNG (W3C, third edition, section 5): IHDR, other chunks, IEND. An animation counts its frames in acTL."""
+    """PNG (W3C, third edition, section 5): IHDR, other chunks, IEND. An animation says in acTL how many frames it has.
+
+    Its first frame is the still image where an fcTL stands before the pixels; else the still image is one more.
+    """
     image.take(8)
     chunks = [_png_chunk(image)]
     while chunks[-1][0] != b"IEND":
@@ -145,7 +150,9 @@ def _png(image: _Bytes) -> ImageHeader:
         raise _BrokenError("does not have one header and then pixels")
     header = _Bytes(chunks[0][1])
     announced = [_Bytes(content).number(4, "big") for kind, content in chunks if kind == b"acTL"]
-    return ImageHeader(header.number(4, "big"), header.number(4, "big"), max(1, kinds.count(b"fcTL"), *announced))
+    still = b"fcTL" not in kinds[: kinds.index(b"IDAT")]
+    frames = max(0, kinds.count(b"fcTL"), *announced) + still
+    return ImageHeader(header.number(4, "big"), header.number(4, "big"), frames)
 
 
 def _png_chunk(image: _Bytes) -> tuple[bytes, bytes]:
