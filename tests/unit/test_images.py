@@ -77,8 +77,8 @@ def test_limits_are_inclusive() -> None:
     found = image("image/gif", data)
     limits = {"max_bytes": len(data), "max_pixels": 12, "max_frames": 3}
     assert image_problem(found, ImageLimits(**limits)) is None
-    for name in limits:
-        assert image_problem(found, ImageLimits(**limits | {name: limits[name] - 3})) is not None
+    for name, limit in limits.items():
+        assert image_problem(found, ImageLimits(**limits | {name: limit - 3})) is not None
 
 
 def test_what_cannot_be_decoded_within_bounds_is_not_decoded() -> None:
