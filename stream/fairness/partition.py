@@ -23,7 +23,7 @@ from stream.events import SourceRecord
 from stream.fairness.counts import PaneCounts
 from stream.fairness.observation import DecisionReader, Mapping, RefusedError, Uncounted
 from stream.fairness.state import PaneRecord, PartitionState
-from stream.fairness.tally import Kind, kind_of, spread
+from stream.fairness.tally import GroupReader, Kind, kind_of, spread
 
 __all__ = ["CountSettings", "FairnessCounter"]
 
@@ -78,6 +78,7 @@ class FairnessCounter:
         self._partition = partition
         self._settings = settings
         self._reader = DecisionReader(mapping)
+        self._groups = GroupReader()
         self._last_offset = -1
         self._watermark = -math.inf
         self._dropped_before = 0
@@ -166,7 +167,7 @@ class FairnessCounter:
         for index, kinds in self._pending.items():
             counts = self._panes.get(index, PaneCounts())
             before = counts.decisions
-            self._uncounted += spread(kinds, counts, max_groups=self._settings.max_groups)
+            self._uncounted += spread(kinds, counts, reader=self._groups, max_groups=self._settings.max_groups)
             self._counted += counts.decisions - before
             if counts.decisions:
                 self._panes[index] = counts

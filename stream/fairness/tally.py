@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stream.fairness.counts import ALL, DECISIONS, MODERATED, Column, PaneCounts, Row, Version
 from stream.fairness.observation import UNREADABLE, Groups, Harms, ObservedDecision, RefusedError, Uncounted
 
-__all__ = ["MAX_GROUPS_BYTES", "OTHER", "Kind", "kind_of", "spread"]
+__all__ = ["MAX_GROUPS_BYTES", "OTHER", "GroupReader", "Kind", "kind_of", "spread"]
 
 OTHER = "other"
 """Groups and axes beyond the bounds are counted under this name."""
@@ -26,8 +26,12 @@ MAX_AXES = 32
 MAX_COLUMNS = 256
 """Columns in one pane: 64 harms of three selections each, and more actions than a policy can have."""
 MAX_GROUPS_BYTES = 16_384
-"""A decision with more bytes of groups is not counted. Ordinary ones have below 200, and thousands that differ wait in
-memory to be spread."""
+"""A decision with more bytes of groups is not counted: thousands that differ may wait in memory to be spread."""
+
+MAX_REMEMBERED = 8192
+"""Distinct values of `groups` that a reader remembers the rows of: some 20 MB."""
+MAX_REMEMBERED_BYTES = 512
+"""Longer ones are read each time: ordinary ones have below 200 bytes."""
 
 
 class Kind(msgspec.Struct, frozen=True, gc=False):
@@ -49,7 +53,36 @@ def kind_of(decision: ObservedDecision) -> Kind:
     return Kind(groups, decision.bundle, decision.policy, decision.action, decision.moderated, decision.harms)
 
 
-def spread(times: Mapping[Kind, int], counts: PaneCounts, *, max_groups: int) -> Counter[Uncounted]:
+class GroupReader:
+    """Reads the groups of decisions into the rows they are counted in, remembering what it read."""
+
+    def __init__(self) -> None:
+        self._decode = msgspec.json.Decoder(Groups).decode
+        self._known: dict[bytes, tuple[Row, ...]] = {}
+
+    def read(self, groups: bytes) -> tuple[Row, ...]:
+        """Everything, each axis that has groups, and each group, once; raises `RefusedError` for other bytes."""
+        known = self._known.get(groups)
+        if known is None:
+            known = self._rows(groups)
+            if len(self._known) >= MAX_REMEMBERED:
+                self._known.clear()
+            if len(groups) <= MAX_REMEMBERED_BYTES:
+                self._known[groups] = known
+        return known
+
+    def _rows(self, groups: bytes) -> tuple[Row, ...]:
+        try:
+            axes = self._decode(groups) or {}
+        except UNREADABLE:
+            raise RefusedError(Uncounted.SCHEMA_ERROR) from None
+        named = (row for axis, names in axes.items() if names for row in (Row(axis), *(Row(axis, n) for n in names)))
+        return tuple(dict.fromkeys((ALL, *named)))
+
+
+def spread(
+    times: Mapping[Kind, int], counts: PaneCounts, *, reader: GroupReader, max_groups: int
+) -> Counter[Uncounted]:
     """Add each kind of decision, as often as it was seen, to one pane; return what could not be counted, and why.
 
     Groups are named in the order they are first seen until `max_groups` have a name; the rest count as `other`. So a
@@ -62,7 +95,7 @@ def spread(times: Mapping[Kind, int], counts: PaneCounts, *, max_groups: int) ->
     versions: set[tuple[str | None, str | None]] = set()
     for kind, count in times.items():
         try:
-            belongs, outcome = rows.of(kind.groups), outcomes.of(kind)
+            belongs, outcome = rows.of(kind.groups, reader), outcomes.of(kind)
         except RefusedError as refused:
             uncounted[refused.reason] += count
         else:
@@ -80,44 +113,39 @@ def spread(times: Mapping[Kind, int], counts: PaneCounts, *, max_groups: int) ->
 
 
 class _Rows:
-    """The rows a decision belongs to, found once for each distinct value of its `groups`."""
+    """The rows of one pane that decisions belong to."""
 
     def __init__(self, counts: PaneCounts, max_groups: int) -> None:
         self.index: dict[Row, int] = {}
         self._axes = {row.axis for row in counts.rows if row.axis}
         self._named = {row for row in counts.rows if row.group}
         self._max_groups = max_groups
-        self._decode = msgspec.json.Decoder(Groups).decode
         self._known: dict[bytes, list[int]] = {}
 
-    def of(self, groups: bytes) -> list[int]:
+    def of(self, groups: bytes, reader: GroupReader) -> list[int]:
         """Indices of the rows, distinct; raises `RefusedError` for bytes that are not groups."""
         known = self._known.get(groups)
         if known is None:
-            known = self._known[groups] = self._find(groups)
+            rows = reader.read(groups)
+            try:
+                known = [self.index[row] for row in rows]  # mostly all have been placed before
+            except KeyError:
+                known = list(dict.fromkeys(map(self._place, rows)))
+            self._known[groups] = known
         return known
 
-    def _find(self, groups: bytes) -> list[int]:
-        try:
-            axes = self._decode(groups) or {}
-        except UNREADABLE:
-            raise RefusedError(Uncounted.SCHEMA_ERROR) from None
-        rows = {ALL: None}
-        for axis, names in axes.items():
-            for name in names:
-                row = self._name(axis, name)
-                rows |= {Row(row.axis): None, row: None}
-        return [self.index.setdefault(row, len(self.index)) for row in rows]
-
-    def _name(self, axis: str, group: str) -> Row:
-        if axis not in self._axes and len(self._axes) >= MAX_AXES:
-            axis = group = OTHER
-        row = Row(axis, group)
-        if row not in self._named and len(self._named) >= self._max_groups:
-            row = Row(axis, OTHER)
-        self._axes.add(row.axis)
-        self._named.add(row)
-        return row
+    def _place(self, row: Row) -> int:
+        """Index of a row, or of that which it has to be counted in for want of room."""
+        if row not in self.index:
+            if row.axis and row.axis not in self._axes and len(self._axes) >= MAX_AXES:
+                row = Row(OTHER, row.group and OTHER)
+            if row.group and row not in self._named and len(self._named) >= self._max_groups:
+                row = Row(row.axis, OTHER)
+            if row.axis:
+                self._axes.add(row.axis)
+            if row.group:
+                self._named.add(row)
+        return self.index.setdefault(row, len(self.index))
 
 
 class _Outcomes:

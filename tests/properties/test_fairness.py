@@ -71,7 +71,7 @@ def test_every_record_is_accounted_for(stream: Stream, start: int) -> None:
 
 @given(streams(seconds=30), streams(seconds=30), streams(seconds=30))
 def test_merging_is_associative_and_commutative(a: Stream, b: Stream, c: Stream) -> None:
-    """(a + b) + c and c + (b + a) are the same record, versions included."""
+    """Merging a, b and c in one order or another gives the same record, versions included."""
 
     def pane(*streams: Stream) -> list[PaneCounts]:
         found = []
