@@ -97,6 +97,7 @@ def own_settings(broker: LocalBroker, **overrides: Any) -> Settings:
         "dead_letter_topic": f"{prefix}.dead-letter",
         "reports_topic": f"{prefix}.reports",
         "fairness_state_topic": f"{prefix}.state",
+        "control_topic": f"{prefix}.control",
         "group": prefix,
     }
     return Settings.model_validate(names | {"bootstrap_servers": broker.bootstrap_servers} | overrides)

@@ -128,14 +128,16 @@ def _await_listener(settings: Settings) -> None:
 
 
 @contextmanager
-def broker_errors(settings: Settings) -> Iterator[None]:
-    """Turn kafka-python's errors into a `BrokerError` that says which cluster and what to look at."""
+def broker_errors(settings: Settings, *, but: tuple[type[KafkaError], ...] = ()) -> Iterator[None]:
+    """Turn kafka-python's errors, `but` those, into a `BrokerError` that says which cluster and what to look at."""
     try:
         yield
+    except but:
+        raise
     except (KafkaConnectionError, KafkaTimeoutError) as error:
         raise BrokerError(
-            f"no Kafka broker answers at {settings.bootstrap_servers} ({error}); start one with `fairway broker`, "
-            "or mend bootstrap_servers and security_protocol"
+            f"no Kafka broker answers at {settings.bootstrap_servers} ({_brief(error)}); start one with "
+            "`fairway broker`, or mend bootstrap_servers and security_protocol"
         ) from None
     except SaslAuthenticationFailedError:
         raise BrokerError(
@@ -144,8 +146,14 @@ def broker_errors(settings: Settings) -> Iterator[None]:
         ) from None
     except AuthorizationError as error:
         raise BrokerError(
-            f"the Kafka brokers at {settings.bootstrap_servers} do not allow this ({error}); "
+            f"the Kafka brokers at {settings.bootstrap_servers} do not allow this ({_brief(error)}); "
             f"grant it to the user {settings.sasl_username!r}"
         ) from None
     except KafkaError as error:
-        raise BrokerError(f"the Kafka brokers at {settings.bootstrap_servers} failed: {error}") from None
+        raise BrokerError(f"the Kafka brokers at {settings.bootstrap_servers} failed: {_brief(error)}") from None
+
+
+def _brief(error: KafkaError) -> str:
+    """What an error is, without the request and response that kafka-python puts into its text."""
+    meaning = getattr(error, "description", None) or str(error).partition("Request ")[0]
+    return f"{type(error).__name__}: {meaning}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +43,13 @@ class Jar:
         return Path(*group.split("."), artifact, version, f"{artifact}-{version}.jar")
 
 
-def fetch_jars(report: Callable[[str], None]) -> tuple[Path, ...]:
-    """Return the path of every jar, downloading those that the local Maven repository does not hold intact.
+def fetch_jars(report: Callable[[str], None], *, jars: Sequence[Jar] | None = None) -> tuple[Path, ...]:
+    """Return the path of every jar (default `JARS`), downloading those the local Maven repository does not hold intact.
 
     `report` gets a line of progress per download and nothing when all are there. The repository is Maven's own
-    (`~/.m2/repository`, or `M2_REPO`, or what jgo's config file says); repositories named in jgo's config file are
-    asked before Maven Central. Raises `BrokerError` when a jar cannot be had or is not what was pinned.
+    (`~/.m2/repository`, or `M2_REPO`, or what jgo's config file says). Repositories named in jgo's config file are
+    asked before Maven Central, and one named `central` in its place. Raises `BrokerError` when a jar cannot be had or
+    is not what was pinned.
     """
     try:
         # Optional extra: the service itself runs without it.
@@ -57,10 +58,12 @@ def fetch_jars(report: Callable[[str], None]) -> tuple[Path, ...]:
         raise BrokerError(NEEDS_LOCAL) from None
     settings = GlobalSettings.load()
     repository = Path(settings.repo_cache)
-    missing = [jar for jar in JARS if not _is_intact(repository / jar.path, jar)]
+    wanted = JARS if jars is None else jars
+    missing = [jar for jar in wanted if not _is_intact(repository / jar.path, jar)]
     if missing:
-        _download(missing, repository, mirrors=dict(settings.repositories), report=report)
-    return tuple(repository / jar.path for jar in JARS)
+        report(f"fetching Kafka {KAFKA_VERSION} into {repository}: {len(missing)} of {len(wanted)} jars, 42 MB in all")
+        _download(missing, repository, mirrors=settings.repositories, report=report)
+    return tuple(repository / jar.path for jar in wanted)
 
 
 def _is_intact(path: Path, jar: Jar) -> bool:
@@ -71,9 +74,10 @@ def _is_intact(path: Path, jar: Jar) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == jar.sha256
 
 
-def _download(jars: list[Jar], repository: Path, *, mirrors: dict[str, str], report: Callable[[str], None]) -> None:
+def _download(
+    jars: Sequence[Jar], repository: Path, *, mirrors: Mapping[str, str], report: Callable[[str], None]
+) -> None:
     """Download into a folder beside the final places and move each file there once verified, so no reader sees half."""
-    report(f"fetching Kafka {KAFKA_VERSION} into {repository}: {len(jars)} of {len(JARS)} jars, 42 MB in all")
     try:
         repository.mkdir(parents=True, exist_ok=True)
         with (
@@ -91,18 +95,18 @@ def _download(jars: list[Jar], repository: Path, *, mirrors: dict[str, str], rep
         ) from None
 
 
-def _download_one(jar: Jar, staging: Path, repository: Path, mirrors: dict[str, str]) -> Jar:
+def _download_one(jar: Jar, staging: Path, repository: Path, mirrors: Mapping[str, str]) -> Jar:
     from jgo.constants import MAVEN_CENTRAL_URL  # noqa: PLC0415
     from jgo.maven import MavenContext  # noqa: PLC0415
 
-    context = MavenContext(repo_cache=staging, remote_repos={**mirrors, "central": MAVEN_CENTRAL_URL})
+    remotes = dict(mirrors)
+    remotes.setdefault("central", MAVEN_CENTRAL_URL)
+    context = MavenContext(repo_cache=staging, remote_repos=remotes)
     group, artifact, version = jar.coordinate.split(":")
     try:
         downloaded = Path(context.project(group, artifact).at_version(version).artifact().resolve())
     except RuntimeError:
-        raise BrokerError(
-            f"no Maven repository has {jar.coordinate}, tried {', '.join(context.remote_repos)}"
-        ) from None
+        raise BrokerError(f"no Maven repository has {jar.coordinate}, tried {', '.join(remotes.values())}") from None
     if not _is_intact(downloaded, jar):
         raise BrokerError(f"{jar.coordinate} as downloaded does not have the pinned digest {jar.sha256}: not used")
     final = repository / jar.path

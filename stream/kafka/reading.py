@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from kafka import KafkaAdminClient
 from kafka import TopicPartition as AdminPartition
+from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError
 from kafka.protocol.consumer import IsolationLevel, OffsetSpec
 
 from stream.errors import BrokerError
@@ -31,6 +32,11 @@ STALLED_S = 30.0
 POLL_MS = 500
 # Larger fetches than the default 1 MB: fewer round trips, and one partition is read at a time.
 FETCH_BYTES = 8_388_608
+
+COORDINATOR_MOVES = (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError)
+"""A group's coordinator is being found: at the first use of groups on a cluster, and when a broker goes."""
+COORDINATOR_S = 15.0
+COORDINATOR_RETRY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +83,16 @@ def offsets_since(admin: KafkaAdminClient, settings: Settings, topic: str, since
 
 def committed(admin: KafkaAdminClient, settings: Settings, group: str) -> dict[Partition, int]:
     """What a consumer group has committed; partitions it never committed are absent."""
-    with broker_errors(settings):
-        offsets: Mapping[Any, Any] = admin.list_group_offsets(group)[group]  # kafka-python ships no types
+    deadline = time.monotonic() + COORDINATOR_S
+    while True:
+        try:
+            with broker_errors(settings, but=COORDINATOR_MOVES):
+                offsets: Mapping[Any, Any] = admin.list_group_offsets(group)[group]  # kafka-python ships no types
+            break
+        except COORDINATOR_MOVES:
+            if time.monotonic() > deadline:
+                raise BrokerError(f"no broker of {settings.bootstrap_servers} coordinates the group {group}") from None
+            time.sleep(COORDINATOR_RETRY_S)
     return {Partition(tp.topic, tp.partition): entry.offset for tp, entry in offsets.items() if entry.offset >= 0}
 
 

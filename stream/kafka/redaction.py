@@ -60,9 +60,9 @@ def _review(record: TopicRecord, content: bool) -> Document:
     parsed = _parsed(record.value)
     decision = parsed.get("decision")
     shown = {
-        "why": parsed.get("why"),
+        "why": _word(parsed.get("why")),
         "decision": _without_person(decision if isinstance(decision, dict) else {}, content),
-        "event_omitted": parsed.get("event_omitted"),
+        "event_omitted": _word(parsed.get("event_omitted")),
     }
     return shown | ({"event": parsed.get("event")} if content else {})
 
@@ -103,6 +103,10 @@ def _unknown(record: TopicRecord, content: bool) -> Document:
 
 def _without_person(decision: Document, content: bool) -> Document:
     return decision if content else {name: value for name, value in decision.items() if name not in PERSONAL}
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _parsed(value: bytes | None) -> Document:
