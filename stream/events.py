@@ -274,7 +274,7 @@ class ReviewRecord(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: int = SCHEMA_VERSION
     why: str
     decision: msgspec.Raw | Decision
-    event: msgspec.Raw | None = None
+    event: msgspec.Raw = msgspec.Raw(b"null")
     event_omitted: Literal["switched_off", "too_large"] | None = None
 
 
