@@ -66,9 +66,13 @@ class WorkerProcess:
         assert self.process.poll() is None, f"the worker ended: {self.tail()}"
         return self
 
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self.log_path.read_text(errors="replace")
+
     def tail(self) -> str:
         """The end of its log."""
-        return self.log_path.read_text(errors="replace")[-3000:]
+        return self.log()[-3000:]
 
     def stop(self, *, within_s: float = 30.0) -> int:
         """SIGTERM; return the exit status."""

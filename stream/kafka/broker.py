@@ -85,10 +85,10 @@ class LocalBroker:
         """
         if self._running:
             raise BrokerError(f"the local broker in {self.directory} is already running")
-        classpath = fetch_jars(self._report)
-        self._prepare_folder()
         try:
+            self._prepare_folder()
             self._check_ports()
+            classpath = fetch_jars(self._report)
             layout = ClusterLayout(self._identify(), self.nodes, self.port, self._options)
             self._running = [
                 Node(number, self.directory / f"node-{number}", layout, classpath=classpath)

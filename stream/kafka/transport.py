@@ -42,6 +42,12 @@ PRIVATE_NAMES = {
 POLL_S = 1.0
 """A fetch waits this long for records; it bounds how long stopping waits for the fetcher."""
 
+COMMIT_WITHIN_S = 5.0
+"""A commit takes milliseconds; one that does not is tried again at the next interval."""
+
+STOP_WITHIN_S = 2.0
+"""A client that has nothing left to send closes in milliseconds."""
+
 ROOM_POLL_S = 0.002
 """While the buffer is full there is seconds' worth of work in hand; looking 500 times a second costs nothing."""
 
@@ -156,12 +162,13 @@ class SliceConsumer(driver.Consumer):
             return False
         epoch = self.ledger.epoch
         try:
-            await self._thread.call_thread(self._commit_on_thread, offsets)
+            # aiokafka waits for ever for a coordinator that is gone, and a rebalance or a stop would wait with it.
+            await asyncio.wait_for(self._thread.call_thread(self._commit_on_thread, offsets), COMMIT_WITHIN_S)
         except (CommitFailedError, IllegalStateError) as error:
             # The group moved on without us: the new owner reads these records again.
             log.warning("commit_rejected", error=type(error).__name__, partitions=len(offsets))
             return False
-        except KafkaError as error:
+        except (KafkaError, TimeoutError) as error:
             log.warning("commit_failed", error=type(error).__name__, partitions=len(offsets))
             return False
         if epoch == self.ledger.epoch:
@@ -223,10 +230,21 @@ class SliceProducer(driver.Producer):
         old, fresh = self._producer, self._new_producer()
         await fresh.start()
         self._producer = fresh
-        if old is not None:
-            # The old client may wait for a broker that is gone; its batches are ours to send again.
-            with contextlib.suppress(KafkaError, TimeoutError):
-                await asyncio.wait_for(old.stop(), close_within_s)
+        await _close(old, within_s=close_within_s)
+
+    async def flush(self) -> None:
+        """Wait for nothing: the publisher knows what is acknowledged, and the rest is read again."""
+
+    async def on_stop(self) -> None:
+        """Close the client, for a bounded time: an idempotent one waits for ever for a broker that is gone."""
+        client, self._producer = self._producer, None
+        await _close(client, within_s=STOP_WITHIN_S)
+
+
+async def _close(client: AIOKafkaProducer | None, *, within_s: float) -> None:
+    if client is not None:
+        with contextlib.suppress(KafkaError, TimeoutError):
+            await asyncio.wait_for(client.stop(), within_s)
 
 
 def install(app: faust.App, bootstrap_servers: str, *, consumer: type[SliceConsumer]) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from functools import partial
 from typing import Any
 
 import faust
+import structlog
 from faust.web import Request, Response, View
 from mode import Service
 
@@ -28,6 +31,14 @@ from stream.settings import Settings
 from stream.telemetry import Telemetry
 
 __all__ = ["StagePlan", "WorkerHandle", "build_worker", "run"]
+
+log = structlog.get_logger(__name__)
+
+LEAVE_WITHIN_S = 10.0
+"""After draining, committing and leaving the group take a second or two; after this a broker must be gone."""
+
+STOP_TIMED_OUT = 3
+"""Exit status of a worker that could not stop in order."""
 
 COLLECT_EVERY_S = 10.0
 """Cycles come from the client's connections and errors, a few thousand objects a second at worst: some megabytes."""
@@ -53,9 +64,10 @@ class StagePlan:
 class WorkerHandle:
     """A built worker: the app to run and what health checks look at."""
 
-    def __init__(self, app: faust.App, conveyor: Conveyor, ledger: Ledger, *, live_s: float) -> None:
-        self.app, self.conveyor, self.ledger = app, conveyor, ledger
-        self._live_s = live_s
+    def __init__(self, app: faust.App, conveyor: Conveyor, settings: Settings) -> None:
+        self.app, self.conveyor = app, conveyor
+        self.stop_within_s = settings.drain_s + LEAVE_WITHIN_S
+        self._live_s = settings.live_s
 
     @property
     def is_live(self) -> bool:
@@ -94,7 +106,7 @@ def build_worker(settings: Settings, plan: StagePlan, telemetry: Telemetry) -> W
         async for piece in stream:
             conveyor.submit(piece)
 
-    handle = WorkerHandle(app, conveyor, ledger, live_s=settings.live_s)
+    handle = WorkerHandle(app, conveyor, settings)
     _pages(app, handle, telemetry)
     _observe(app, ledger, telemetry)
     return handle
@@ -108,11 +120,30 @@ def run(handle: WorkerHandle) -> None:
     gc.disable()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = faust.Worker(
+    worker = _Worker(
         handle.app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False, loglevel="WARNING"
     )
     worker.spinner = None
+    worker.stop_within_s = handle.stop_within_s
     worker.execute_from_commandline()
+
+
+class _Worker(faust.Worker):
+    """Faust's worker, which stops in a stated time whatever its clients wait for."""
+
+    stop_within_s: float
+
+    async def stop(self) -> None:
+        """Stop in order; where a client waits for a broker that is gone, give up: nothing is acknowledged wrongly."""
+        deadline = threading.Timer(self.stop_within_s, _give_up)
+        deadline.daemon = True
+        deadline.start()
+        await super().stop()
+
+
+def _give_up() -> None:
+    log.error("stop_timed_out", what="work in hand is read again by whoever gets the partitions")
+    os._exit(STOP_TIMED_OUT)
 
 
 def _app(settings: Settings, plan: StagePlan) -> faust.App:

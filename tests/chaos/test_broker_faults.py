@@ -74,17 +74,33 @@ def test_one_of_three_brokers_killed(
 def test_produce_requests_that_time_out(
     start_broker: StartBroker, deploy: Deploy, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Outputs whose requests time out are sent again by a new producer; nothing is lost, at worst written twice."""
+    """Outputs whose requests time out are sent again under the same sequence numbers: nothing is lost or doubled."""
     broker = start_broker()
     deployment = deploy(broker, request_timeout_s=6.0)
     count = produce(deployment.settings, events(20_000))
     worker = deployment.worker("slow", "0.2", slice_max_records=256)
     until(lambda: worker.metric("fairway_publish_records_count") > 3, within_s=60)
     broker.suspend()
-    until(lambda: "publish_failed" in worker.log_path.read_text(), within_s=60)
+    until(lambda: "Got error produce response: [Error 7] RequestTimedOutError" in worker.log(), within_s=60)
     broker.resume()
     deployment.account("produce requests timing out", expected=count, capsys=capsys)
     assert worker.process.poll() is None
+
+
+def test_sigterm_while_the_broker_is_away(
+    start_broker: StartBroker, deploy: Deploy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A worker that cannot finish what is in hand still stops in a bounded time, and the next one does it again."""
+    broker = start_broker()
+    deployment = deploy(broker, request_timeout_s=6.0)
+    count = produce(deployment.settings, events(20_000))
+    worker = deployment.worker("slow", "0.2", slice_max_records=256)
+    until(lambda: worker.metric("fairway_publish_records_count") > 3, within_s=60)
+    broker.suspend()
+    worker.stop(within_s=deployment.settings.drain_s + 25)
+    broker.resume()
+    deployment.worker()
+    deployment.account("SIGTERM while the broker is away", expected=count, capsys=capsys)
 
 
 def test_a_full_output_disk(start_broker: StartBroker, deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
