@@ -59,7 +59,7 @@ class Decoder:
 
     def __init__(self, limits: DecodeLimits, mapping: Mapping | None = None) -> None:
         if mapping is not None and mapping.kind != "event":
-            raise MappingError(f"{mapping.name}: maps to a {mapping.kind}; events need a mapping with `kind: event`")
+            raise MappingError(f"{mapping.name}: maps decisions; events need a mapping with `kind: event`")
         self.mapping_digest = mapping.digest if mapping else None
         self._limits = limits
         self._image_limits = ImageLimits(limits.max_event_bytes, limits.max_image_pixels, limits.max_image_frames)

@@ -8,7 +8,7 @@ from typing import get_args
 from pydantic import BaseModel, ValidationError
 
 from stream.events import Action, ContentEvent, Image
-from stream.mapping.document import DecisionMapping, EventMapping, TextSource, TimeSource
+from stream.mapping.document import ANY_AXIS, DecisionMapping, EventMapping, TextSource, TimeSource
 from stream.mapping.getters import (
     Getter,
     groups_getter,
@@ -77,6 +77,9 @@ def _problems(mapping: EventMapping | DecisionMapping) -> Iterator[Problem]:
                     yield Problem(("fields", *path, *where), must)
         if isinstance(mapping, DecisionMapping) and source.record not in {None, "digest"}:
             yield Problem(("fields", *path, "record"), "must be `digest` here: decisions are read by their value alone")
+    for axis, labels in (mapping.fields.groups or {}).items():
+        if (axis == ANY_AXIS) != (labels.split is not None):
+            yield Problem(("fields", "groups", axis), f'needs `split` where, and only where, the axis is "{ANY_AXIS}"')
 
 
 def _sources(path: FieldPath, fields: object) -> Iterator[tuple[FieldPath, TextSource | TimeSource]]:

@@ -19,5 +19,5 @@ def decision_converter(path: Path, *, max_depth: int) -> Callable[[bytes], bytes
     """
     mapping = load_mapping(path)
     if mapping.kind != "decision":
-        raise MappingError(f"{mapping.name}: maps to a {mapping.kind}; the fairness stage needs `kind: decision`")
+        raise MappingError(f"{mapping.name}: maps events; the fairness stage needs a mapping with `kind: decision`")
     return partial(mapping.convert, max_depth=max_depth)

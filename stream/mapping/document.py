@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from stream.mapping.path import Path, parse_path
 
@@ -44,7 +44,7 @@ def _parsed(text: object) -> Path:
 
 
 Word = Annotated[str, Field(strict=True, min_length=1, max_length=256)]
-PathText = Annotated[Path, BeforeValidator(_parsed)]
+PathText = Annotated[Path, BeforeValidator(_parsed), WithJsonSchema({"type": "string"})]
 Table = Annotated[dict[Word, Word], Field(min_length=1, max_length=_MAX_VALUES)]
 HarmName = Annotated[str, Field(min_length=1, max_length=128, pattern=r'^[^"\\\x00-\x1f]+$')]
 
@@ -139,13 +139,6 @@ class _Fields(_Section):
     created_at: Time
     groups: Annotated[dict[Axis, Labels], Field(max_length=_MAX_AXES)] | None = None
 
-    @model_validator(mode="after")
-    def _axes_are_named_once(self) -> Self:
-        for axis, source in (self.groups or {}).items():
-            if (axis == ANY_AXIS) != (source.split is not None):
-                raise ValueError('labels that name their axis go under "*" and need `split`; others need an axis')
-        return self
-
 
 class EventFields(_Fields):
     """The fields of `stream.events.ContentEvent`."""
@@ -160,6 +153,12 @@ class EventFields(_Fields):
     locale: Text | None = None
     author: Text | None = None
     tenant: Text | None = None
+
+    @model_validator(mode="after")
+    def _has_content(self) -> Self:
+        if not {"text", "image"} & self.model_fields_set:
+            raise ValueError("needs `text`, `image` or both: what is moderated")
+        return self
 
 
 class DecisionFields(_Fields):

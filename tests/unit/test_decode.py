@@ -252,5 +252,5 @@ def test_a_mapping_of_decisions_decodes_no_events() -> None:
     mapping = load_mapping(
         b"{schema_version: 1, name: a, kind: decision, fields: {created_at: at, action: verdict}}", name="d.yaml"
     )
-    with pytest.raises(MappingError, match=r"d\.yaml: maps to a decision"):
+    with pytest.raises(MappingError, match=r"d\.yaml: maps decisions"):
         Decoder(LIMITS, mapping)
