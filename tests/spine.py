@@ -41,7 +41,7 @@ def policy(**fields: Any) -> bytes:
     """A policy that acts at a half and allows below a tenth; keyword arguments are its fields."""
     rule = {"action": "block", "act_at": 0.5, "allow_below": 0.1}
     document = {"schema_version": 1, "name": "test", "version": "1", "harms": dict.fromkeys(HARMS, rule)}
-    return json.dumps(document | fields).encode()  # JSON is YAML
+    return json.dumps(document | fields, ensure_ascii=False).encode()  # JSON is YAML, but for surrogate pairs
 
 
 @dataclass(frozen=True)
