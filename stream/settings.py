@@ -121,7 +121,10 @@ class Settings(BaseModel):
     linger_ms: int = Field(0, ge=0, le=1000, description="Wait this long for more outputs before a produce request.")
     compression: Literal["none", "gzip", "lz4", "zstd", "snappy"] = Field("none", description="Compression of outputs.")
     request_timeout_s: float = Field(
-        30.0, ge=1, le=300, description="A broker request unanswered for this long is retried."
+        30.0,
+        ge=6,
+        le=300,
+        description="A broker request unanswered for this long is retried; no less than the shortest session.",
     )
     web_host: str = Field("127.0.0.1", description="Address that /live, /ready and /metrics listen on.")
     web_port: int = Field(
