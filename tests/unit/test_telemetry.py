@@ -1,0 +1,180 @@
+"""What an operator sees: lines that can be read by a program and hold no content, and metrics that can be scraped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from prometheus_client.parser import text_string_to_metric_families
+
+from stream.telemetry import FORBIDDEN_KEYS, Telemetry, configure_logging
+
+MARKER = "the quick brown fox"
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Logging is the process's: put it back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def written(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def fail(text: str) -> None:
+    """Raise with content in a local variable and none in the message."""
+    raise ValueError(f"{len(text)} characters are too many")
+
+
+def test_a_log_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """An event has its name, level, logger and time in UTC, and what it was given, on one line."""
+    configure_logging("json", "info")
+    structlog.get_logger("here").warning("policy_refused", policy="sha256:1", error="line 1\nline 2")
+    (event,) = written(capsys)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", str(event.pop("timestamp")))
+    assert event == {
+        "event": "policy_refused",
+        "level": "warning",
+        "logger": "here",
+        "policy": "sha256:1",
+        "error": "line 1\nline 2",
+    }
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize("key", sorted(FORBIDDEN_KEYS))
+def test_what_must_not_be_logged_is_withheld(key: str, log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A value under a key for content, people or secrets is replaced before it is written, in either format."""
+    configure_logging(log_format, "debug")  # type: ignore[arg-type]
+    structlog.get_logger("here").info("event", **{key: MARKER})
+    structlog.get_logger("here").bind(**{key: MARKER}).info("bound")
+    out = capsys.readouterr().err
+    assert MARKER not in out
+    assert out.count("[withheld]") == 2
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_traceback_holds_no_content(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The traceback of a bug shows code, and not the values of variables: those are content."""
+    configure_logging(log_format, "info")  # type: ignore[arg-type]
+    try:
+        fail(MARKER)
+    except ValueError:
+        structlog.get_logger("here").exception("bug")
+        logging.getLogger("elsewhere").exception("bug")
+    out = capsys.readouterr().err
+    assert out.count("19 characters are too many") == 2
+    assert MARKER not in out
+
+
+def test_a_traceback_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """A bug is logged as one event, whoever logs it, so that a program can count them."""
+    configure_logging("json", "info")
+    try:
+        fail(MARKER)
+    except ValueError:
+        structlog.get_logger("here").exception("ours")
+        logging.getLogger("elsewhere").exception("theirs")
+    events = written(capsys)
+    assert [(event["event"], event["logger"]) for event in events] == [("ours", "here"), ("theirs", "elsewhere")]
+    assert all("Traceback" in str(event["exception"]) for event in events)
+
+
+def test_what_libraries_log_looks_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    """A record of the standard library's logging is a line of the same shape."""
+    configure_logging("json", "info")
+    logging.getLogger("urllib3").warning("retrying %s", "once")
+    (event,) = written(capsys)
+    assert (event["event"], event["level"], event["logger"]) == ("retrying once", "warning", "urllib3")
+
+
+@pytest.mark.parametrize(("level", "shown"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
+def test_the_level_is_the_least_severe_written(level: str, shown: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Events below the level are not written, those at it and above are."""
+    configure_logging("json", level)
+    logger = structlog.get_logger("here")
+    for each in ("debug", "info", "warning", "error"):
+        getattr(logger, each)("event")
+    assert len(written(capsys)) == shown
+
+
+@pytest.mark.parametrize("name", ["faust", "mode", "aiokafka", "kafka"])
+def test_the_chatter_of_clients_is_left_out(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Clients are heard from their warnings on, also at a lower level of our own."""
+    configure_logging("json", "debug")
+    logging.getLogger(f"{name}.part").info("chatter")
+    logging.getLogger(f"{name}.part").warning("trouble")
+    assert [event["event"] for event in written(capsys)] == ["trouble"]
+
+
+def test_auto_is_json_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal `auto` writes JSON."""
+    configure_logging("auto", "info")
+    structlog.get_logger("here").info("event")
+    assert [event["event"] for event in written(capsys)] == ["event"]
+
+
+def families(telemetry: Telemetry) -> dict[str, dict[tuple[str, ...], float]]:
+    """Samples by metric and label values, as a scraper reads them."""
+    text = telemetry.exposition().decode()
+    return {
+        family.name: {(sample.name, *sample.labels.values()): sample.value for sample in family.samples}
+        for family in text_string_to_metric_families(text)
+    }
+
+
+def test_metrics_are_named_as_prometheus_wants() -> None:
+    """Every metric has our prefix and a help text, a time is in seconds, and no label is a free text."""
+    telemetry = Telemetry()
+    telemetry.watch({"fairway_records_in_hand": ("Records.", lambda: 0.0)}, lambda: {0: 5})
+    closed = {"action", "harm", "condition", "reason", "step", "result", "partition", "le"}
+    for family in telemetry.registry.collect():
+        assert family.name.startswith("fairway_")
+        assert family.documentation.endswith(".")
+        assert not re.search(r"_(ms|millis|minutes|kb|mb)$", family.name)
+        labels = {label for sample in family.samples for label in sample.labels}
+        assert family.type == "info" or labels <= closed
+
+
+def test_what_the_shell_tells_is_counted() -> None:
+    """Units, rounds and their times are in the exposition."""
+    telemetry = Telemetry()
+    telemetry.unit_started(100, 0.2)
+    telemetry.unit_started(28, 0.0)
+    telemetry.unit_finished(0.5)
+    telemetry.round_published(128, 0.01)
+    found = families(telemetry)
+    assert found["fairway_events"][("fairway_events_total",)] == 128
+    assert found["fairway_unit_records"][("fairway_unit_records_sum",)] == 128
+    assert found["fairway_publish_records"][("fairway_publish_records_count",)] == 1
+    assert found["fairway_step_seconds"][("fairway_step_seconds_sum", "queue")] == pytest.approx(0.2)
+    assert found["fairway_step_seconds"][("fairway_step_seconds_sum", "run_and_publish")] == pytest.approx(0.5)
+
+
+def test_gauges_and_lag_are_read_when_scraped() -> None:
+    """What is watched has the value it has at the scrape, and a partition that is gone has no lag any more."""
+    telemetry, state, lag = Telemetry(), [1.0], {0: 10, 1: 0}
+    telemetry.watch({"fairway_records_in_hand": ("Records.", lambda: state[0])}, lambda: lag)
+    assert families(telemetry)["fairway_records_in_hand"][("fairway_records_in_hand",)] == 1.0
+    state[0] = 7.0
+    del lag[1]
+    found = families(telemetry)
+    assert found["fairway_records_in_hand"][("fairway_records_in_hand",)] == 7.0
+    assert found["fairway_lag_records"] == {("fairway_lag_records", "0"): 10.0}
+
+
+def test_two_workers_in_one_process_count_apart() -> None:
+    """Each has a registry of its own."""
+    first, second = Telemetry(), Telemetry()
+    first.unit_started(5, 0.0)
+    assert families(second)["fairway_events"][("fairway_events_total",)] == 0
