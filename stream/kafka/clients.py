@@ -17,6 +17,7 @@ from kafka.errors import (
     KafkaTimeoutError,
     SaslAuthenticationFailedError,
 )
+from kafka.net.compat import KafkaNetClient
 
 from stream.errors import BrokerError, ConfigError
 from stream.settings import Settings
@@ -75,33 +76,43 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | None:
 
 def open_admin(settings: Settings) -> KafkaAdminClient:
     """An admin client, connected. Close it. Raises `BrokerError` when no broker answers."""
+    with _opening(settings) as arguments:
+        return KafkaAdminClient(**arguments)
+
+
+def open_consumer(settings: Settings, **options: Any) -> KafkaConsumer:
+    """A consumer that commits nothing by itself; `options` are kafka-python's. Raises `BrokerError`."""
+    with _opening(settings) as arguments:
+        return KafkaConsumer(**arguments, enable_auto_commit=False, **options)
+
+
+def open_producer(settings: Settings, **options: Any) -> KafkaProducer:
+    """A producer that waits for all in-sync replicas; `options` are kafka-python's. Raises `BrokerError`."""
+    with _opening(settings) as arguments:
+        return KafkaProducer(**arguments, acks="all", **options)
+
+
+@contextmanager
+def _opening(settings: Settings) -> Iterator[dict[str, Any]]:
+    """Arguments for a client of kafka-python. One that cannot be made leaves a thread behind, which is ended here."""
     _await_listener(settings)
+    opened: list[KafkaNetClient] = []
+
+    def open_net_client(**configuration: Any) -> KafkaNetClient:
+        opened.append(KafkaNetClient(**configuration))
+        return opened[-1]
+
     with broker_errors(settings):
-        return KafkaAdminClient(**connection(settings), bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS)
-
-
-def open_consumer(settings: Settings, **arguments: Any) -> KafkaConsumer:
-    """A consumer that commits nothing by itself; `arguments` are kafka-python's. Raises `BrokerError`."""
-    _await_listener(settings)
-    with broker_errors(settings):
-        return KafkaConsumer(
-            **connection(settings),
-            bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
-            enable_auto_commit=False,
-            **arguments,
-        )
-
-
-def open_producer(settings: Settings, **arguments: Any) -> KafkaProducer:
-    """A producer that waits for all in-sync replicas; `arguments` are kafka-python's. Raises `BrokerError`."""
-    _await_listener(settings)
-    with broker_errors(settings):
-        return KafkaProducer(
-            **connection(settings),
-            bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
-            acks="all",
-            **arguments,
-        )
+        try:
+            yield {
+                **connection(settings),
+                "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
+                "kafka_client": open_net_client,
+            }
+        except KafkaError:
+            for client in opened:
+                client.close()
+            raise
 
 
 def _await_listener(settings: Settings) -> None:
@@ -135,9 +146,13 @@ def broker_errors(settings: Settings, *, but: tuple[type[KafkaError], ...] = ())
     except but:
         raise
     except (KafkaConnectionError, KafkaTimeoutError) as error:
+        # Brokers hang up on whoever fails to authenticate, and kafka-python often sees no more than that.
+        user = (
+            f", or the password of {settings.sasl_username!r}" if settings.security_protocol.startswith("SASL") else ""
+        )
         raise BrokerError(
-            f"no Kafka broker answers at {settings.bootstrap_servers} ({_brief(error)}); start one with "
-            "`fairway broker`, or mend bootstrap_servers and security_protocol"
+            f"the Kafka brokers at {settings.bootstrap_servers} take connections and do not answer ({_brief(error)}); "
+            f"mend security_protocol or the TLS settings{user}, or see what is wrong with them"
         ) from None
     except SaslAuthenticationFailedError:
         raise BrokerError(

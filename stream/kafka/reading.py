@@ -112,8 +112,16 @@ async def open_reader(settings: Settings, **arguments: Any) -> AsyncIterator[AIO
         yield consumer
     except KafkaError as error:
         raise BrokerError(f"reading from {settings.bootstrap_servers} failed: {error}") from None
+    except UnicodeDecodeError:  # only a header's name is decoded here; Kafka brokers take any bytes for it
+        raise BrokerError(
+            f"{_assigned(consumer)} holds a record with a header whose name is not UTF-8; aiokafka cannot read past it"
+        ) from None
     finally:
         await consumer.stop()
+
+
+def _assigned(consumer: AIOKafkaConsumer) -> str:
+    return ", ".join(sorted(f"{tp.topic}-{tp.partition}" for tp in consumer.assignment()))
 
 
 async def read(

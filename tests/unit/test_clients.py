@@ -86,7 +86,7 @@ def test_bad_tls_files_are_named(tmp_path: Path, setting: str, exists: bool) -> 
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (KafkaTimeoutError("no answer"), "fairway broker"),
+        (KafkaTimeoutError("no answer"), "the password of 'fairway'"),
         (SaslAuthenticationFailedError("x"), "refuse the SASL user 'fairway'"),
         (TopicAuthorizationFailedError("x"), "do not allow this"),
         (KafkaError("Request 'content' failed"), "failed: KafkaError"),
