@@ -6,7 +6,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,10 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from stream.commands.score import LineRecord, batches
-from stream.errors import MappingError
 from stream.fairness import CountSettings, FairnessCounter, FairnessMerger, FairnessReport, ReportSettings, Totals
-from stream.fairness.observation import Mapping
-from stream.mapping import load_mapping
+from stream.fairness.observation import Converter
+from stream.mapping.decisions import decision_converter
 from stream.settings import load_settings
 
 __all__ = ["monitor"]
@@ -67,7 +65,9 @@ def monitor(
         max_future_s=settings.max_future_s,
     )
     reporting = ReportSettings(min_group_n=settings.min_group_n, group_meaning=settings.group_meaning)
-    convert = None if settings.mapping is None else _converter(settings.mapping, max_depth=settings.max_json_depth)
+    convert = (
+        None if settings.mapping is None else decision_converter(settings.mapping, max_depth=settings.max_json_depth)
+    )
     panes = _Pipe(counting, reporting, convert)
     overall = _Pipe(replace(counting, pane_s=EVER_S), reporting, convert)
     console = Console(stderr=True)
@@ -84,7 +84,7 @@ def monitor(
 class _Pipe:
     """The fairness stage on the one partition that a pipe is."""
 
-    def __init__(self, counting: CountSettings, reporting: ReportSettings, mapping: Mapping | None) -> None:
+    def __init__(self, counting: CountSettings, reporting: ReportSettings, mapping: Converter | None) -> None:
         self._counter = FairnessCounter(SOURCE, counting, mapping=mapping)
         self._merger = FairnessMerger(counting, reporting)
 
@@ -101,13 +101,6 @@ class _Pipe:
     def finish(self) -> list[bytes]:
         """Return the reports of all other panes."""
         return [report for _, report in self._merger.finish()]
-
-
-def _converter(path: Path, *, max_depth: int) -> Mapping:
-    mapping = load_mapping(path)
-    if mapping.kind != "decision":
-        raise MappingError(f"{mapping.name}: maps to a {mapping.kind}; `fairway monitor` needs `kind: decision`")
-    return partial(mapping.convert, max_depth=max_depth)
 
 
 def _write(reports: Iterable[bytes]) -> None:

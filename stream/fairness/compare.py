@@ -193,8 +193,7 @@ def _gap(table: _Table, settings: ReportSettings, *, seed: str) -> GapRecord | N
 
 def _numbers(values: NDArray[np.float64]) -> list[float | None]:
     """Round for the record; None for what is not a number or not finite."""
-    rounded: list[float] = (np.round(values, DECIMALS) + 0.0).tolist()  # + 0.0 makes a zero of -0.0
-    return [value if math.isfinite(value) else None for value in rounded]
+    return [value if math.isfinite(value) else None for value in np.round(values, DECIMALS).tolist()]
 
 
 def _ends(interval: Interval) -> list[Ends | None]:

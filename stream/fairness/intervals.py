@@ -49,9 +49,7 @@ def wilson(count: ArrayLike, n: ArrayLike, *, confidence: float = 0.95) -> Inter
     n = np.where(n > 0, n, np.nan)
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    low = np.where(count == 0, 0.0 * p, np.clip(centre - half, 0, 1))
-    high = np.where(count == n, 1.0 * p, np.clip(centre + half, 0, 1))
-    return Interval(low, high)
+    return Interval(np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1))
 
 
 def newcombe(

@@ -17,10 +17,10 @@ from stream.events import SCHEMA_VERSION
 
 __all__ = [
     "UNREADABLE",
+    "Converter",
     "DecisionReader",
     "Groups",
     "Harms",
-    "Mapping",
     "ObservedDecision",
     "RefusedError",
     "Uncounted",
@@ -37,7 +37,7 @@ Groups = Annotated[dict[Name, Annotated[list[Name], msgspec.Meta(max_length=32)]
 MAX_HARMS = 64
 """Harms in one decision, and harms a reader knows by name: ten times our own. A reader that met more starts over."""
 
-Mapping = Callable[[bytes], bytes | None]
+Converter = Callable[[bytes], bytes | None]
 """Turns a decision of a foreign shape into one of ours; None where it cannot."""
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -105,7 +105,7 @@ class DecisionReader:
     `mapping`, where there is one, turns each value into one of our decisions first.
     """
 
-    def __init__(self, mapping: Mapping | None = None) -> None:
+    def __init__(self, mapping: Converter | None = None) -> None:
         self._mapping = mapping
         self._known: tuple[str, ...] = ()
         self._decode = _decoder(self._known)

@@ -21,7 +21,7 @@ import msgspec
 from stream.errors import ConfigError
 from stream.events import SourceRecord
 from stream.fairness.counts import PaneCounts
-from stream.fairness.observation import DecisionReader, Mapping, RefusedError, Uncounted
+from stream.fairness.observation import Converter, DecisionReader, RefusedError, Uncounted
 from stream.fairness.state import PaneRecord, PartitionState
 from stream.fairness.tally import GroupReader, Kind, kind_of, spread
 
@@ -73,7 +73,12 @@ class FairnessCounter:
     """
 
     def __init__(
-        self, partition: str, settings: CountSettings, snapshot: bytes | None = None, *, mapping: Mapping | None = None
+        self,
+        partition: str,
+        settings: CountSettings,
+        snapshot: bytes | None = None,
+        *,
+        mapping: Converter | None = None,
     ) -> None:
         self._partition = partition
         self._settings = settings
@@ -112,10 +117,10 @@ class FairnessCounter:
             self._last_offset = record.offset
             try:
                 decision = read(record.value)
+                kind = kind_of(decision)
                 created_at = decision.created_at.timestamp()
                 if created_at >= self._closes_at:
                     self._pass(created_at, record.timestamp)
-                kind = kind_of(decision)
             except RefusedError as refused:
                 self._uncounted[refused.reason] += 1
                 continue
@@ -134,8 +139,8 @@ class FairnessCounter:
     def snapshot(self) -> bytes:
         """The state record, to be written under the partition's name; it supersedes every earlier one.
 
-        Closed panes leave the record once they have been in one. Write every snapshot, in order: the merger has no
-        other way to learn of a pane.
+        Closed panes leave the record when they have been in one and are `kept_panes` behind. Write every snapshot, in
+        order: the merger has no other way to learn of a pane.
         """
         self._spread()
         self._drop(min(self._saved_before, self._closed_before - self._settings.kept_panes))

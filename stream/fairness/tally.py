@@ -105,9 +105,10 @@ def spread(
     if counted:
         columns, incidence = outcomes.incidence()
         sizes, outcome_of, weights = np.array(counted).T
-        seen = np.zeros((len(rows.index), len(incidence)), dtype=np.int64)
+        seen = np.zeros((len(rows.index), len(incidence)))
         np.add.at(seen, (np.array(members), np.repeat(outcome_of, sizes)), np.repeat(weights, sizes))
-        counts.add(list(rows.index), columns, seen @ incidence)
+        cells = (seen @ incidence).astype(np.int64)  # exact: whole numbers below 2**53
+        counts.add(list(rows.index), columns, cells)
         counts.saw(Version(bundle or "", policy or "") for bundle, policy in versions)
     return uncounted
 
@@ -169,13 +170,13 @@ class _Outcomes:
             known = self.index[outcome] = len(self.index)
         return known
 
-    def incidence(self) -> tuple[list[Column], NDArray[np.int64]]:
-        """The columns of all outcomes, and (outcomes, columns) int64: 1 where an outcome is counted in a column."""
+    def incidence(self) -> tuple[list[Column], NDArray[np.float64]]:
+        """The columns of all outcomes, and (outcomes, columns) float64: 1 where an outcome is counted in a column."""
         index: dict[Column, int] = {}
         for columns in self._columns:
             for column in columns:
                 index.setdefault(column, len(index))
-        incidence = np.zeros((len(self._columns), len(index)), dtype=np.int64)
+        incidence = np.zeros((len(self._columns), len(index)))
         for outcome, columns in enumerate(self._columns):
             incidence[outcome, [index[column] for column in columns]] = 1
         return list(index), incidence

@@ -7,9 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stream.fairness import CountSettings, FairnessCounter, FairnessMerger, ReportSettings
-from stream.fairness.observation import Uncounted
+from stream.fairness.counts import DECISIONS, MAX_VERSIONS
+from stream.fairness.observation import MAX_HARMS, DecisionReader, Uncounted
 from stream.fairness.state import PartitionState
-from stream.fairness.tally import MAX_AXES, MAX_COLUMNS, MAX_GROUPS_BYTES
+from stream.fairness.tally import MAX_AXES, MAX_COLUMNS, MAX_GROUPS_BYTES, MAX_REMEMBERED, GroupReader
 from tests.decisions import START, Record, decision, records
 
 GOOD = decision(groups={"g": ["é"]}, harms={"hate": "abstain"})
@@ -77,7 +78,29 @@ def test_invented_groups_and_axes_stay_within_bounds() -> None:
     counter.count(records(values))
     state = PartitionState.decode("t:0", counter.snapshot())
     assert state.counted == 3000
-    assert len(state.panes[0].rows) <= 1 + 100 + 2 * (MAX_AXES + 1)
+    counts = state.panes[0].counts()
+    assert len(counts.rows) <= 1 + 100 + 2 * (MAX_AXES + 1)
+    assert sum(counts.take([row for row in counts.rows if row.axis and not row.group], DECISIONS)) == 3000
+
+
+def test_invented_versions_stay_within_bounds() -> None:
+    """A pane remembers one version more than it would report, however many there are."""
+    state = through(*(decision(policy=f"{i}") for i in range(100)))
+    assert len(state.panes[0].versions) == MAX_VERSIONS + 1
+
+
+def test_readers_remember_within_bounds() -> None:
+    """What is remembered to be quick neither grows for ever nor holds values of any length."""
+    groups, decisions = GroupReader(), DecisionReader()
+    for i in range(MAX_REMEMBERED + 10):
+        groups.read(b'{"g":["%d"]}' % i)
+    assert len(groups._known) <= MAX_REMEMBERED
+    before = len(groups._known)
+    groups.read(b'{"g":[%s]}' % b",".join(b'"%0120d"' % i for i in range(10)))
+    assert len(groups._known) == before
+    for i in range(MAX_HARMS + 10):
+        decisions.read(decision(harms={f"harm {i}": "abstain"}))
+    assert len(decisions._known) <= MAX_HARMS
 
 
 def test_invented_harms_stay_within_bounds() -> None:
@@ -105,6 +128,13 @@ def test_a_flood_of_new_harms_does_not_shut_out_the_known_ones() -> None:
 def test_the_ends_of_time_are_no_trouble(created_at: str) -> None:
     """Times that no clock shows are counted as something, and reports have dates."""
     assert accounted(through(b'{"action":"a","created_at":"%s"}' % created_at.encode(), GOOD)) == 2
+
+
+def test_a_decision_that_is_refused_closes_nothing() -> None:
+    """Groups too long to be counted cannot be used to make other decisions late."""
+    bad = decision(START + 31_536_000, groups={"g": ["x" * 120 + f"{i}" for i in range(200)]})
+    state = through(bad, GOOD)
+    assert (state.counted, state.late, state.uncounted) == (1, 0, {Uncounted.TOO_MANY_NAMES: 1})
 
 
 def test_one_time_from_the_future_closes_nothing() -> None:

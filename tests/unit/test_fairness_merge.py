@@ -91,6 +91,39 @@ def test_an_idle_partition_holds_nobody_back() -> None:
     assert {report.basis.waiting for report in read(published)} == {1}
 
 
+def test_snapshots_without_progress_are_idle_too() -> None:
+    """A partition of nothing but unreadable records writes states, yet its watermark stands still."""
+    merger = merger_of()
+    stuck, busy = Source(merger, "t:0"), Source(merger, "t:1")
+    stuck.at(0)
+    busy.at(1, 100)
+    merger.due(0.0)
+    stuck.counter.count([Record(1, b"?")])
+    merger.update(b"t:0", stuck.counter.snapshot())
+    busy.at(101)
+    assert panes(merger.due(60.0)) == [(0, 2)]
+
+
+def test_a_pane_that_all_have_closed_is_done_with() -> None:
+    """A partition that turns up later with decisions of it cannot replace its report by one of these alone."""
+    merger = merger_of()
+    Source(merger, "t:0").at(0, 1, 100)
+    assert panes(merger.due(NEVER)) == [(0, 2)]
+    Source(merger, "t:1").at(2, 100)
+    assert panes(merger.finish()) == [(100, 2)]
+
+
+def test_a_partition_is_waiting_until_it_has_closed_the_pane() -> None:
+    """The basis counts who could still bring decisions: having closed the pane before is not enough."""
+    merger = merger_of()
+    first, second = Source(merger, "t:0"), Source(merger, "t:1")
+    first.at(10, 40)
+    second.at(10, 30)
+    reports = read(merger.finish())
+    waiting = {(int(report.pane_start.timestamp()) - START, report.basis.waiting) for report in reports}
+    assert waiting == {(10, 1), (30, 2), (40, 2)}
+
+
 def test_a_partition_that_returns_revises_what_was_reported_without_it() -> None:
     """Once it has closed a pane that was reported before, the report is made again, with a larger revision."""
     merger = merger_of()

@@ -146,6 +146,14 @@ def test_a_wrong_clock_does_not_make_the_others_late() -> None:
     assert state_of(counter).watermark == START + 299
 
 
+def test_a_decision_that_closes_nothing_is_believed() -> None:
+    """Whatever the time of its record, a decision of an open pane can make no other late."""
+    counter = counted(0)
+    counter.count([Record(1, decision(START + 9.9), timestamp=0), Record(2, decision(START + 10), timestamp=0)])
+    state = state_of(counter)
+    assert (state.counted, state.uncounted) == (2, {Uncounted.TIMESTAMP: 1})
+
+
 @pytest.mark.parametrize("timestamp", [None, -1])
 def test_a_record_without_a_time_is_believed(timestamp: int | None) -> None:
     """Kafka writes -1 where a record has no time of its own."""
@@ -178,6 +186,7 @@ def test_closed_panes_stay_for_a_while_and_then_leave() -> None:
     assert [pane.index for pane in state_of(counter).panes] == [PANE, PANE + 10]
     state = state_of(counter)
     assert [pane.index for pane in state.panes] == [PANE + 10]
+    assert (state.counted, state.uncounted) == (2, {})
     assert state.dropped_before == state.closed_before - NARROW.kept_panes
 
 
