@@ -18,6 +18,7 @@ from stream.commands.monitor import monitor
 from stream.commands.policy import check as check_policy
 from stream.commands.policy import explain
 from stream.commands.redrive import redrive
+from stream.commands.schema import schema
 from stream.commands.score import score
 from stream.commands.tail import tail
 from stream.commands.topics import check as check_topics
@@ -59,6 +60,7 @@ def _app() -> typer.Typer:
         audit,
         redrive,
         broker,
+        schema,
         config,
     )
     for command in commands:
