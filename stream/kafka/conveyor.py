@@ -134,6 +134,8 @@ class Conveyor(Service):
 
     def _next_unit(self) -> Unit | None:
         """Take the oldest slice and those of its partition right behind it, up to the bound."""
+        while self._waiting and self._ledger.is_stale(self._waiting[0]):
+            self._waiting.popleft()  # beside a fresh one it would make a stale unit, and nobody reads that one again
         if not self._waiting:
             return None  # withdrawn while we waited for the thread
         first = self._waiting.popleft()
