@@ -4,7 +4,7 @@ Stock Faust pays about 160 µs of Python per event and, on an exception or a can
 events nobody processed. Here the consumer hands the agent whole slices of one partition, offsets are committed from a
 `Ledger`, and the producer sends record batches. Agents, worker, groups, rebalancing and web stay Faust's.
 
-Private names of faust-streaming 0.15 used below are listed in `PRIVATE_NAMES`, one contract test each.
+Private names of faust-streaming 0.15 and aiokafka 0.14 in use are listed in `PRIVATE_NAMES`, one contract test each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import faust
 import structlog
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.topics import Topic
@@ -33,7 +33,8 @@ log = structlog.get_logger(__name__)
 PRIVATE_NAMES = {
     "faust.transport.consumer.Consumer": ("_drain_messages", "_wait_next_records", "_stopped", "_read_offset"),
     "faust.transport.consumer.Fetcher": ("_stopped",),
-    "faust.transport.drivers.aiokafka.Consumer": ("_thread",),
+    "faust.transport.drivers.aiokafka.Consumer": ("_thread", "_new_consumer_thread"),
+    "aiokafka.AIOKafkaConsumer": ("_fetch_max_wait_ms",),
     "faust.transport.drivers.aiokafka.AIOKafkaConsumerThread": ("_ensure_consumer", "_create_worker_consumer"),
     "faust.transport.drivers.aiokafka.Producer": ("_producer", "_new_producer", "_ensure_producer", "_settings_extra"),
 }
@@ -51,12 +52,25 @@ STOP_WITHIN_S = 2.0
 ROOM_POLL_S = 0.002
 """While the buffer is full there is seconds' worth of work in hand; looking 500 times a second costs nothing."""
 
+FETCH_WAIT_MS = 20
+"""A broker holds a fetch this long for the first record. aiokafka has one fetch in flight per broker, without the
+partitions whose records are not taken yet, so new records of those wait for it. Fifty requests a second when idle."""
+
 SLICE_MAX_BYTES = 4_194_304
 """Records scored together hold at most this many bytes, so that a run of 1 MB records does not fill the memory."""
 
 
 class SliceTopic(Topic):
     """A topic whose queue receives whole slices; `fairway` agents read these and nothing else."""
+
+
+class SliceConsumerThread(driver.AIOKafkaConsumerThread):
+    """Faust's consumer thread, with a client that waits less for a fetch."""
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # Faust fixes it at 1500
+        return consumer
 
 
 class SliceConsumer(driver.Consumer):
@@ -71,6 +85,9 @@ class SliceConsumer(driver.Consumer):
     """Finishes the work in hand, for a bounded time; set by `install`."""
     start_offsets: Callable[[Iterable[Partition]], Awaitable[Mapping[Partition, int]]] | None = None
     """Where to start reading, for a stage that keeps its own position; None starts at the committed offsets."""
+
+    def _new_consumer_thread(self) -> SliceConsumerThread:
+        return SliceConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     # --- fetch ---------------------------------------------------------------------------------------------------
     async def _drain_messages(self, fetcher: Any) -> None:  # Fetcher, a private Faust service
