@@ -169,9 +169,8 @@ class Publisher:
             await self._wake.wait()
             self._wake.clear()
             while busy := [(partition, lane) for partition, lane in self._lanes.items() if lane.chunks]:
-                lanes = self._lanes
                 await self._round(busy)
-                self.is_idle = lanes is not self._lanes or not any(lane.chunks for lane in lanes.values())
+                self.is_idle = not any(lane.chunks for lane in self._lanes.values())
 
     async def _round(self, busy: Sequence[tuple[Partition, _Lane]]) -> None:
         started = time.perf_counter()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, TopicAuthorizationFailedError
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from stream.errors import BrokerError
 from stream.kafka.ledger import Partition
@@ -13,6 +15,28 @@ from stream.kafka.publisher import Delivery, Load, OutRecord, Publisher
 from tests.batches import Broker
 
 DECISIONS, REVIEW = Partition("content.decisions", 0), Partition("content.review", 0)
+
+
+class SlowBroker(Broker):
+    """Answers a round when the next one is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._arrived, self._answer = asyncio.Event(), asyncio.Event()
+
+    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[Any]:
+        self._arrived.set()
+        await self._answer.wait()
+        self._answer.clear()
+        return await super().send_batch(batch, topic, partition=partition)
+
+    async def next_round(self) -> None:
+        """Let the round under way end, and wait until the next one has begun."""
+        if self._arrived.is_set():
+            self._answer.set()
+        self._arrived.clear()
+        async with asyncio.timeout(5):
+            await self._arrived.wait()
 
 
 def load(*values: str) -> Load:
@@ -125,3 +149,21 @@ def test_abandoned_work_is_never_acknowledged() -> None:
         return done
 
     assert asyncio.run(abandoned()) == []
+
+
+def test_work_put_after_what_was_abandoned_is_not_idle() -> None:
+    """A round of abandoned work that ends says nothing about the work that came after it."""
+
+    async def abandoned() -> None:
+        broker = SlowBroker()
+        publisher = Publisher(lambda: broker, on_round=lambda _records, _seconds: None)
+        task = asyncio.create_task(publisher.run())
+        publisher.put(Delivery(lambda: None, lambda _destination, _source: {}), {DECISIONS: load("old")})
+        await broker.next_round()
+        publisher.abandon()
+        publisher.put(Delivery(lambda: None, lambda _destination, _source: {}), {DECISIONS: load("new")})
+        await broker.next_round()
+        assert not publisher.is_idle
+        task.cancel()
+
+    asyncio.run(abandoned())
