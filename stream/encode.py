@@ -22,7 +22,7 @@ from stream.events import (
 )
 from stream.pipeline import Moderated
 
-__all__ = ["DecisionEncoder", "Provenance", "ReviewOptions"]
+__all__ = ["DecisionEncoder", "Provenance", "ReviewOptions", "review_why"]
 
 PROBABILITY_DECIMALS = 6
 """Probabilities are written to a millionth: finer than any calibration set can tell apart."""
@@ -186,8 +186,7 @@ class DecisionEncoder:
         rows = np.flatnonzero((verdicts.actions == review) | verdicts.audited).tolist()
         positions = moderated.events.positions
         return rows, [
-            self.review(decisions[row], _why(moderated, row, review), records[int(positions[row])].value)
-            for row in rows
+            self.review(decisions[row], review_why(moderated, row), records[int(positions[row])].value) for row in rows
         ]
 
     def review(self, decision: bytes, why: ReviewWhy, event: bytes | None) -> bytes:
@@ -199,6 +198,17 @@ class DecisionEncoder:
         else:
             record = ReviewRecord(why=why, decision=msgspec.Raw(decision), event=msgspec.Raw(event))
         return self._encode(record)
+
+
+def review_why(moderated: Moderated, row: int) -> ReviewWhy:
+    """Why a person is asked about one event, given that a person is."""
+    if moderated.policy.actions[moderated.verdicts.actions[row]] != Action.REVIEW:
+        return ReviewWhy.AUDIT_SAMPLE
+    if not moderated.verdicts.moderated[row]:
+        return ReviewWhy.FAIL_RULE
+    if (moderated.selections[row] == Selection.ABSTAIN).any():
+        return ReviewWhy.ABSTAINED
+    return ReviewWhy.POLICY
 
 
 def _reasons(moderated: Moderated, names: Sequence[str]) -> list[list[str]]:
@@ -226,13 +236,3 @@ def _rows(matrix: NDArray[np.int8]) -> list[bytes]:
     """The rows of an (m, h) int8 array as bytes, which can be keys."""
     width, content = matrix.shape[1], matrix.tobytes()
     return [content[start : start + width] for start in range(0, len(content), width)]
-
-
-def _why(moderated: Moderated, row: int, review: int) -> ReviewWhy:
-    if moderated.verdicts.actions[row] != review:
-        return ReviewWhy.AUDIT_SAMPLE
-    if not moderated.verdicts.moderated[row]:
-        return ReviewWhy.FAIL_RULE
-    if (moderated.selections[row] == Selection.ABSTAIN).any():
-        return ReviewWhy.ABSTAINED
-    return ReviewWhy.POLICY

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream.encode import DecisionEncoder
+from stream.encode import DecisionEncoder, review_why
 from stream.errors import BrokerError
-from stream.events import FailCondition, Rejected, RejectReason, ReviewWhy, Selection, SourceRecord
+from stream.events import FailCondition, Rejected, RejectReason, Selection, SourceRecord
 from stream.kafka import deadletter
 from stream.kafka.ledger import Partition
 from stream.kafka.publisher import Load, OutRecord
@@ -85,7 +85,7 @@ class ModerateStage:
         now = time.time()
         moderated = self.pipeline.run([record], topic=source.topic, partition=source.partition, now=now)
         decisions = self._encoder.decisions(moderated, topic=source.topic, partition=source.partition, now=now)
-        return _load([record], [0], [self._encoder.review(decisions[0], ReviewWhy.ABSTAINED, None)])
+        return _load([record], [0], [self._encoder.review(decisions[0], review_why(moderated, 0), None)])
 
     def _dead_letters(self, source: Partition, records: Sequence[SourceRecord], rejected: Sequence[Rejected]) -> Load:
         return Load(
@@ -102,7 +102,8 @@ class ModerateStage:
         ):
             if count:
                 telemetry.decisions.labels(action).inc(int(count))
-        abstained = (moderated.selections == Selection.ABSTAIN).sum(axis=0)
+        # What was not scored was not abstained on: its fail rule is counted below.
+        abstained = (moderated.selections[moderated.scores.scored] == Selection.ABSTAIN).sum(axis=0)
         for harm, count in zip(moderated.policy.harms, abstained, strict=True):
             if count:
                 telemetry.abstentions.labels(harm).inc(int(count))
