@@ -208,6 +208,7 @@ class LocalBroker:
     def _launch(self, timeout_s: float) -> None:
         with ThreadPoolExecutor(self.nodes) as pool:
             list(pool.map(Node.write, self._running))
+        # For systems without PR_SET_PDEATHSIG; where there is one, the nodes die with the spawner's thread before this.
         atexit.register(self.stop)
         for node in self._running:
             self._spawn(node)
