@@ -91,8 +91,7 @@ def _of(struct: type[msgspec.Struct]) -> Schema:
 def _described(definitions: Schema, root: str) -> Schema:
     """The root's definition, the others below it, and in all of them what `_FIELDS` adds."""
     for name, definition in definitions.items():
-        if "description" in definition:
-            definition["description"] = inspect.cleandoc(definition["description"])
+        definition["description"] = inspect.cleandoc(definition["description"])
         for field, more in _FIELDS.get(name, {}).items():
             described = definition["properties"][field]
             if "type" in more:

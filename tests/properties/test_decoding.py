@@ -199,6 +199,17 @@ def test_times_are_read_to_the_microsecond(time: datetime) -> None:
     assert batch.created_at.tolist() == [time.astimezone(UTC).timestamp()]
 
 
+@given(
+    st.from_regex(r"20[0-2][0-9]-[01][0-9]-[0-3][0-9][Tt _][0-2][0-9]:[0-5][0-9](:[0-6][0-9])?.{0,12}", fullmatch=True)
+)
+def test_two_readers_take_a_time_for_the_same_moment(time: str) -> None:
+    """Whatever looks like a time is refused, or is the same moment to the reader of events and to that of times."""
+    value = json.dumps({"id": "a", "created_at": time, "role": "post", "text": "x"}).encode()
+    batch, rejected = DECODER.decode([Record(value)], now=NOW)
+    assert {rejection.reason for rejection in rejected} <= {RejectReason.SCHEMA_ERROR, RejectReason.TIMESTAMP}
+    assert batch.created_at.tolist() == [event.created_at.timestamp() for event in batch.events]
+
+
 @given(st.dictionaries(st.text(max_size=100), scalars, max_size=40))
 def test_unknown_fields_are_named_within_bounds(fields: dict[str, Any]) -> None:
     """At most 16 names of at most 64 characters are given, and only of fields that are there and unknown."""
