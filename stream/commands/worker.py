@@ -43,13 +43,14 @@ def worker(
     configure_logging(settings.log_format, settings.log_level)
     # Imported here: Faust takes half a second, which `fairway --help` should not pay.
     from stream import wiring  # noqa: PLC0415
+    from stream.kafka.layout import StageName  # noqa: PLC0415
     from stream.kafka.topics import verify_layout  # noqa: PLC0415
     from stream.kafka.worker import run  # noqa: PLC0415
 
     telemetry = Telemetry()
     build = {"moderate": wiring.moderate_worker, "fairness": wiring.fairness_worker}[stage]
     handle = build(settings, telemetry)
-    for finding in verify_layout(settings):
+    for finding in verify_layout(settings, [StageName(stage)]):
         log.warning("topic_layout", finding=str(finding))
     log.info("worker_started", stage=stage, group=handle.app.conf.id, servers=settings.bootstrap_servers)
     run(handle)

@@ -10,6 +10,7 @@ and position are one record, so every decision counts once whatever is killed an
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -48,7 +49,8 @@ class FairnessStage:
     async def start_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """Load the state of the partitions that are ours now; return where to read on."""
         mine = list(partitions)
-        latest, first = await self._latest_states() if mine else ({}, 0)
+        # In a thread of its own: the admin client blocks.
+        latest, first = await asyncio.to_thread(self._latest_states) if mine else ({}, 0)
         counted = [partition for partition in mine if partition.topic == self._settings.decisions_topic]
         counters = {p: self._new_counter(_name(p), latest.get(_name(p))) for p in counted}
         self._counters = counters
@@ -93,8 +95,11 @@ class FairnessStage:
         due = self._merger.due(time.time()) if self._merger else []
         return _load([(key, report, []) for key, report in due])
 
-    async def _latest_states(self) -> tuple[dict[str, bytes | None], int]:
+    def _latest_states(self) -> tuple[dict[str, bytes | None], int]:
         """The latest state by partition name, and the first offset of the topic."""
+        return asyncio.run(self._read_states())
+
+    async def _read_states(self) -> tuple[dict[str, bytes | None], int]:
         admin = open_admin(self._settings)
         try:
             bounds = snapshot(admin, self._settings, self._state.topic)[0]

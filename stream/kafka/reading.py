@@ -6,6 +6,7 @@ reads a tenth of that.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -117,6 +118,8 @@ async def open_reader(settings: Settings, **arguments: Any) -> AsyncIterator[AIO
             f"{_assigned(consumer)} holds a record with a header whose name is not UTF-8; aiokafka cannot read past it"
         ) from None
     finally:
+        # A consumer that is stopped before its tasks began to run cancels whoever stops it.
+        await asyncio.sleep(0)
         await consumer.stop()
 
 

@@ -68,11 +68,16 @@ class WorkerHandle:
         self.app, self.conveyor = app, conveyor
         self.stop_within_s = settings.drain_s + LEAVE_WITHIN_S
         self._live_s = settings.live_s
+        self._settled_at = time.monotonic()
 
     @property
     def is_live(self) -> bool:
-        """True unless work is in hand and nothing was finished for `live_s`."""
-        return not self.conveyor.is_busy or time.monotonic() - self.conveyor.last_progress < self._live_s
+        """True unless for `live_s` work is in hand and nothing was finished, or a rebalance does not end."""
+        now = time.monotonic()
+        if not self.app.rebalancing:
+            self._settled_at = now
+        has_progress = not self.conveyor.is_busy or now - self.conveyor.last_progress < self._live_s
+        return has_progress and now - self._settled_at < self._live_s
 
     @property
     def is_ready(self) -> bool:
@@ -146,8 +151,13 @@ def _give_up() -> None:
     os._exit(STOP_TIMED_OUT)
 
 
+class _App(faust.App):
+    async def on_first_start(self) -> None:
+        """Make no folders for tables: there are none, and a container's working directory is often read-only."""
+
+
 def _app(settings: Settings, plan: StagePlan) -> faust.App:
-    return faust.App(
+    return _App(
         f"{settings.group}-{plan.name}",
         broker="kafka://",  # replaced by `install`
         broker_credentials=_credentials(settings),
