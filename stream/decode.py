@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from stream.errors import MappingError
 from stream.events import SCHEMA_VERSION, ContentEvent, EventBatch, Rejected, RejectReason, SourceRecord
@@ -174,13 +174,12 @@ class Decoder:
 
 def unknown_fields(event: ContentEvent) -> list[str]:
     """Names of the fields that this version does not know, dotted where nested, sorted; at most 16 of 64 characters."""
-    parts: tuple[tuple[str, BaseModel | None], ...] = (
-        ("", event),
-        ("generator.", event.generator),
-        ("image.", event.image),
-    )
-    names = [prefix + name for prefix, part in parts if part is not None for name in part.model_extra or ()]
-    return sorted(name[:_MAX_UNKNOWN_CHARACTERS] for name in names)[:_MAX_UNKNOWN]
+    names = list(event.model_extra or ())
+    if event.generator is not None:
+        names += [f"generator.{name}" for name in event.generator.model_extra or ()]
+    if event.image is not None:
+        names += [f"image.{name}" for name in event.image.model_extra or ()]
+    return sorted(name[:_MAX_UNKNOWN_CHARACTERS] for name in names)[:_MAX_UNKNOWN] if names else names
 
 
 def _has_one_reading(raw: bytes, event: ContentEvent, time: str) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import time
+
 import pytest
 
 from stream.decode import Decoder
@@ -36,3 +39,39 @@ def test_the_corpus_is_the_same_for_the_same_seed() -> None:
     """A failure is found again with its seed."""
     assert hostile_records(1_000, seed=7) == hostile_records(1_000, seed=7)
     assert hostile_records(1_000, seed=7) != hostile_records(1_000, seed=8)
+
+
+def cpu_seconds(value: bytes) -> float:
+    """How long the decoder works on one record, the garbage collector left out."""
+    decoder = Decoder(default_limits())
+    gc.disable()
+    try:
+        start = time.process_time()
+        outcomes(decoder, [value])
+        return time.process_time() - start
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("piece", "closing"),
+    [
+        (b"1e300,", b""),
+        (b"1.5e-300,", b""),
+        (b"9" * 4000 + b",", b""),
+        (b"{},", b""),
+        (b'{"a":1},', b""),
+        (b'{"a":1},', b'{"b":1,"b":2},'),
+        (b"[" * 29 + b"]" * 29 + b",", b""),
+        (b'"\\u003a\\u0022",', b""),
+        (b'":",', b""),
+    ],
+)
+def test_no_megabyte_takes_out_of_proportion(piece: bytes, closing: bytes) -> None:
+    """A record of the largest size costs less than 50 times what one of plain numbers costs, whatever it is made of."""
+    head = b'{"id":"a","created_at":"2026-01-01T00:00:00Z","role":"post","text":"x","x":['
+    plain, hostile = (
+        head + part * ((990_000 - len(head)) // len(part)) + end + b"1]}"
+        for part, end in ((b"12345,", b""), (piece, closing))
+    )
+    assert cpu_seconds(hostile) < 50 * cpu_seconds(plain)
