@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from stream.kafka.broker import LocalBroker, free_port
 from stream.settings import Settings
+
+# A loaded machine is not a failing property.
+hypothesis_settings.register_profile("fairway", deadline=None)
+hypothesis_settings.load_profile("fairway")
 
 StartBroker = Callable[..., LocalBroker]
 
