@@ -12,7 +12,6 @@ more than `max_future_s` after its own record was written: one wrong clock must 
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,15 +19,12 @@ import msgspec
 
 from stream.errors import ConfigError
 from stream.events import SourceRecord
-from stream.fairness.counts import PaneCounts
 from stream.fairness.observation import Converter, DecisionReader, RefusedError, Uncounted
 from stream.fairness.state import PaneRecord, PartitionState
-from stream.fairness.tally import GroupReader, Kind, kind_of, spread
+from stream.fairness.tally import Tally
 
 __all__ = ["CountSettings", "FairnessCounter"]
 
-MAX_KINDS = 8192
-"""Distinct decisions kept before they are spread over the counts: as many as a busy second brings, in some 10 MB."""
 MAX_OPEN_PANES = 1024
 """`lateness_s` may span this many panes; each is part of every snapshot."""
 MAX_CREATED_AT = 253_370_764_800.0
@@ -83,16 +79,12 @@ class FairnessCounter:
         self._partition = partition
         self._settings = settings
         self._reader = DecisionReader(mapping)
-        self._groups = GroupReader()
+        self._tally = Tally(max_groups=settings.max_groups)
         self._last_offset = -1
         self._watermark = -math.inf
         self._dropped_before = 0
         self._close_before(0)
-        self._counted = 0
         self._late = 0
-        self._uncounted: Counter[Uncounted] = Counter()
-        self._panes: dict[int, PaneCounts] = {}
-        self._pending: defaultdict[int, Counter[Kind]] = defaultdict(Counter)
         if snapshot is not None:
             self._restore(PartitionState.decode(partition, snapshot))
         self._saved_before = self._closed_before  # panes below were closed in the last snapshot
@@ -109,20 +101,19 @@ class FairnessCounter:
 
     def count(self, records: Sequence[SourceRecord]) -> None:
         """Count a slice, in the order of its offsets. Records that were counted before are passed over, one by one."""
-        read, pane_s = self._reader.read, self._settings.pane_s
-        seen: defaultdict[int, list[Kind]] = defaultdict(list)
+        read, tally, pane_s = self._reader.read, self._tally, self._settings.pane_s
         for record in records:
             if record.offset <= self._last_offset:
                 continue
             self._last_offset = record.offset
             try:
                 decision = read(record.value)
-                kind = kind_of(decision)
+                number = tally.number(decision)
                 created_at = decision.created_at.timestamp()
                 if created_at >= self._closes_at:
                     self._pass(created_at, record.timestamp)
             except RefusedError as refused:
-                self._uncounted[refused.reason] += 1
+                tally.uncounted[refused.reason] += 1
                 continue
             if created_at > self._watermark:  # noqa: PLR1730 - a call of max() for every record costs 3 %
                 self._watermark = created_at
@@ -130,11 +121,8 @@ class FairnessCounter:
             if pane < self._closed_before:
                 self._late += 1
             else:
-                seen[pane].append(kind)
-        for pane, kinds in seen.items():
-            self._pending[pane].update(kinds)
-        if sum(map(len, self._pending.values())) > MAX_KINDS:
-            self._spread()
+                tally.add(pane, number)
+        tally.settle_many()
 
     def snapshot(self) -> bytes:
         """The state record, to be written under the partition's name; it supersedes every earlier one.
@@ -142,7 +130,7 @@ class FairnessCounter:
         Closed panes leave the record when they have been in one and are `kept_panes` behind. Write every snapshot, in
         order: the merger has no other way to learn of a pane.
         """
-        self._spread()
+        self._tally.settle()
         self._drop(min(self._saved_before, self._closed_before - self._settings.kept_panes))
         value = self._state().encode()
         if len(value) > self._settings.max_state_bytes:
@@ -167,21 +155,10 @@ class FairnessCounter:
         self._closed_before = index
         self._closes_at = (index + 1) * self._settings.pane_s + self._settings.lateness_s
 
-    def _spread(self) -> None:
-        """Turn the distinct decisions seen into counts."""
-        for index, kinds in self._pending.items():
-            counts = self._panes.get(index, PaneCounts())
-            before = counts.decisions
-            self._uncounted += spread(kinds, counts, reader=self._groups, max_groups=self._settings.max_groups)
-            self._counted += counts.decisions - before
-            if counts.decisions:
-                self._panes[index] = counts
-        self._pending.clear()
-
     def _drop(self, before: int) -> None:
         """Let go of panes. What was not closed in an earlier snapshot is lost to the merger, and becomes uncounted."""
-        for index in [index for index in self._panes if index < before]:
-            decisions = self._panes.pop(index).decisions
+        for index in [index for index in self._tally.panes if index < before]:
+            decisions = self._tally.panes.pop(index).decisions
             if index >= self._saved_before:
                 self._forget(decisions)
         self._dropped_before = max(self._dropped_before, before)
@@ -189,16 +166,16 @@ class FairnessCounter:
             self._close_before(before)
 
     def _forget(self, decisions: int) -> None:
-        self._counted -= decisions
-        self._uncounted[Uncounted.PANE_DROPPED] += decisions
+        self._tally.counted -= decisions
+        self._tally.uncounted[Uncounted.PANE_DROPPED] += decisions
 
     def _first_that_fits(self, size: int) -> int:
         """The pane to begin with for a state record of `size` bytes to become small enough."""
-        for index, counts in sorted(self._panes.items()):
+        for index, counts in sorted(self._tally.panes.items()):
             if size <= self._settings.max_state_bytes:
                 return index
             size -= len(msgspec.json.encode(PaneRecord.of(index, counts))) + 1
-        return max(self._panes) + 1
+        return max(self._tally.panes) + 1
 
     def _state(self) -> PartitionState:
         return PartitionState(
@@ -208,21 +185,21 @@ class FairnessCounter:
             watermark=None if self._watermark == -math.inf else self._watermark,
             closed_before=self._closed_before,
             dropped_before=self._dropped_before,
-            counted=self._counted,
+            counted=self._tally.counted,
             late=self._late,
-            uncounted=dict(sorted((+self._uncounted).items())),  # + leaves zeros out
-            panes=[PaneRecord.of(index, counts) for index, counts in sorted(self._panes.items())],
+            uncounted=dict(sorted((+self._tally.uncounted).items())),  # + leaves zeros out
+            panes=[PaneRecord.of(index, counts) for index, counts in sorted(self._tally.panes.items())],
         )
 
     def _restore(self, state: PartitionState) -> None:
         self._last_offset = state.last_offset
         self._watermark = -math.inf if state.watermark is None else state.watermark
-        self._counted, self._late = state.counted, state.late
-        self._uncounted.update(state.uncounted)
+        self._tally.counted, self._late = state.counted, state.late
+        self._tally.uncounted.update(state.uncounted)
         if state.pane_s == self._settings.pane_s:
             self._dropped_before = state.dropped_before
             self._close_before(state.closed_before)
-            self._panes = {pane.index: pane.counts() for pane in state.panes}
+            self._tally.panes = {pane.index: pane.counts() for pane in state.panes}
         else:  # no decision can be moved between panes of two widths, and none may count twice
             self._forget(sum(pane.decisions for pane in state.panes if pane.index >= state.closed_before))
             self._dropped_before = int(max(self._watermark, 0) // self._settings.pane_s) + 1

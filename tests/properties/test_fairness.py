@@ -15,6 +15,7 @@ from tests.decisions import Record, essence, records, streams
 PANE_S = 10.0
 COUNTING = CountSettings(pane_s=PANE_S, lateness_s=1000.0)  # nothing made here is late
 NARROW = CountSettings(pane_s=PANE_S, lateness_s=5.0)  # and here much is
+CROWDED = CountSettings(pane_s=PANE_S, lateness_s=5.0, max_groups=2)  # and here names are wanting too
 REPORTING = ReportSettings(min_group_n=2)
 
 Stream = list[bytes | None]
@@ -52,7 +53,7 @@ def test_any_split_into_partitions_gives_the_same_reports(stream: Stream, homes:
     assert merged(states) == merged({"t:0": whole.snapshot()})
 
 
-@given(streams(seconds=120), st.lists(st.integers(0, 1000), max_size=4), st.sampled_from([COUNTING, NARROW]))
+@given(streams(seconds=120), st.lists(st.integers(0, 1000), max_size=4), st.sampled_from([COUNTING, NARROW, CROWDED]))
 def test_slices_replays_and_restarts_leave_no_trace(stream: Stream, cuts: list[int], settings: CountSettings) -> None:
     """Any slicing, with replays that begin anywhere and a restart at each cut, gives the same state to the byte."""
     assert count(records(stream), cuts, settings) == count(records(stream), [], settings)

@@ -9,8 +9,8 @@ from stream.errors import ConfigError, StateError
 from stream.fairness import CountSettings, FairnessCounter
 from stream.fairness.counts import ALL, DECISIONS, Column, Row
 from stream.fairness.observation import Uncounted
-from stream.fairness.partition import MAX_KINDS
 from stream.fairness.state import PartitionState
+from stream.fairness.tally import MAX_OUTCOMES, MAX_PENDING
 from tests.decisions import START, Record, decision, records
 
 NARROW = CountSettings(pane_s=10, lateness_s=20, kept_panes=2)
@@ -280,13 +280,20 @@ def test_a_lateness_of_too_many_panes_is_refused() -> None:
 
 
 def test_decisions_that_all_differ_are_all_counted() -> None:
-    """However many distinct decisions there are between two snapshots, none is lost, and none waits for ever."""
+    """When more outcomes are known than are kept, those so far are counted, and none is lost."""
     counter = FairnessCounter("t:0", NARROW)
-    values = [decision(policy=f"{i}", groups={"g": ["a"]}) for i in range(MAX_KINDS + 2)]
-    counter.count(records(values[:-1]))
-    counter.count(records(values[-1:], start=len(values) - 1))
+    values = [decision(policy=f"{i}", groups={"g": ["a"]}) for i in range(MAX_OUTCOMES + 2)]
+    counter.count(records(values))
     counts = state_of(counter).panes[0].counts()
     assert counts.take([ALL, Row("g", "a")], DECISIONS).tolist() == [len(values)] * 2
+
+
+def test_many_decisions_do_not_wait_for_a_snapshot() -> None:
+    """However long it is until the next snapshot, the memory for decisions not yet spread is bounded."""
+    counter = FairnessCounter("t:0", NARROW)
+    counter.count(records([decision(groups={"g": ["a"]})] * (MAX_PENDING + 1)))
+    assert counter._tally.counted == MAX_PENDING + 1
+    assert state_of(counter).counted == MAX_PENDING + 1
 
 
 def test_a_pane_of_nothing_that_counts_is_no_pane() -> None:
