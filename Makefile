@@ -10,12 +10,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 help: ## list these targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-# Three layers, each a lock file on top of the last: to run, to develop, to train and export (PyTorch, 5 GB).
-$(VENV)/run: requirements.lock pyproject.toml
+# Layers, each a lock file on top of the last: to run (requirements.lock, what the images hold), with a local Kafka, to
+# develop, to train and export (PyTorch, 5 GB).
+$(VENV)/run: requirements-local.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a minute the first time)"
-	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --require-hashes -r requirements-local.lock
 	@$(PIP) --no-deps --editable .
 	@touch $@
 
@@ -55,7 +56,7 @@ models: $(VENV)/export ## rebuild models/lite from labelled data: make models DA
 
 lock: $(VENV)/dev ## resolve the dependencies anew
 	$(PIP) uv
-	for layer in "requirements.lock local" "requirements-dev.lock local dev" "requirements-export.lock local dev export"; do \
+	for layer in "requirements.lock" "requirements-local.lock local" "requirements-dev.lock local dev" "requirements-export.lock local dev export"; do \
 	  set -- $$layer; out=$$1; shift; extras=""; for extra; do extras="$$extras --extra $$extra"; done; \
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	    --python-version 3.11 pyproject.toml $$extras -o $$out || exit 1; done

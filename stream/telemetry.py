@@ -127,9 +127,9 @@ class Telemetry:
         self.step_seconds.labels("publish").observe(seconds)
 
     def watch(
-        self, gauges: Mapping[str, tuple[str, Callable[[], float]]], lag: Callable[[], Mapping[int, int]]
+        self, gauges: Mapping[str, tuple[str, Callable[[], float]]], lag: Callable[[], Mapping[tuple[str, int], int]]
     ) -> None:
-        """Read `gauges` (name → help and function) and `lag` (partition → records) at every scrape."""
+        """Read `gauges` (name → help and function) and `lag` (topic and partition → records) at every scrape."""
         for name, (description, function) in gauges.items():
             Gauge(name, description, registry=self.registry).set_function(function)
         self.registry.register(_Lag(lag))
@@ -142,11 +142,11 @@ class Telemetry:
 class _Lag(Collector):
     """Records per partition that are in the topic and not committed, read when scraped."""
 
-    def __init__(self, lag: Callable[[], Mapping[int, int]]) -> None:
+    def __init__(self, lag: Callable[[], Mapping[tuple[str, int], int]]) -> None:
         self._lag = lag
 
     def collect(self) -> list[Metric]:
-        family = GaugeMetricFamily("fairway_lag_records", "Records not yet committed.", labels=["partition"])
-        for partition, records in self._lag().items():
-            family.add_metric([str(partition)], records)
+        family = GaugeMetricFamily("fairway_lag_records", "Records not yet committed.", labels=["topic", "partition"])
+        for (topic, partition), records in self._lag().items():
+            family.add_metric([topic, str(partition)], records)
         return [family]

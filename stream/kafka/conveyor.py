@@ -95,7 +95,7 @@ class Conveyor(Service):
         self._ahead = asyncio.Semaphore(UNITS_AHEAD)
         self._in_thread = 0
         self._last_serial: int | None = None
-        self.last_progress = time.monotonic()
+        self._returned_at = time.monotonic()
 
     # --- in ------------------------------------------------------------------------------------------------------
     def submit(self, piece: Slice) -> None:
@@ -109,8 +109,6 @@ class Conveyor(Service):
                 "the worker stops so that it is read again"
             )
         self._last_serial = piece.serial
-        if not self.is_busy:
-            self.last_progress = time.monotonic()  # idle until now is not stuck
         self._waiting.append(piece)
         self._wake.set()
 
@@ -156,6 +154,8 @@ class Conveyor(Service):
         self._hand_over(Unit((), (), self._ledger.epoch, time.monotonic()), work)
 
     def _hand_over(self, unit: Unit, work: Callable[[], Mapping[Partition, Load]]) -> None:
+        if not self._in_thread:
+            self._returned_at = time.monotonic()  # idle until now is not stuck
         self._in_thread += 1
         future = asyncio.get_running_loop().run_in_executor(self._thread, work)
         self._running.put_nowait((unit, future))
@@ -172,15 +172,16 @@ class Conveyor(Service):
                 return
             self._ahead.release()
             self._in_thread -= 1
+            self._returned_at = time.monotonic()
             if unit.epoch == self._ledger.epoch:  # else the new owner reads these records again
                 self._publisher.put(self._delivery(unit), loads)
 
     def _delivery(self, unit: Unit) -> Delivery:
         def done() -> None:
-            self.last_progress = time.monotonic()
+            done_at = time.monotonic()
             for piece in unit.slices:
                 self._ledger.finish(piece)
-            self._watcher.unit_finished(self.last_progress - unit.started_at)
+            self._watcher.unit_finished(done_at - unit.started_at)
 
         def refused(destination: Partition, source: int) -> Mapping[Partition, Load]:
             return self._stage.refused(unit.records[source], source=unit.slices[0].partition, destination=destination)
@@ -199,6 +200,11 @@ class Conveyor(Service):
     def is_busy(self) -> bool:
         """True while work is waiting, in the thread or being published."""
         return bool(self._waiting) or self._in_thread > 0 or not self._publisher.is_idle
+
+    @property
+    def stuck_s(self) -> float:
+        """Seconds since the thread returned something, while it has something to do; else 0."""
+        return time.monotonic() - self._returned_at if self._in_thread else 0.0
 
     async def drain(self) -> None:
         """Give back what is not started and finish what is, for at most `drain_s`; the rest is read again later."""

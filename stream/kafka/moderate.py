@@ -67,6 +67,7 @@ class ModerateStage:
         """
         number = source.partition
         if destination.topic == self._topics.decisions:
+            self._telemetry.dead_letters.labels(RejectReason.OUTPUT_REFUSED.value).inc()
             rejection = Rejected(
                 0, RejectReason.OUTPUT_REFUSED, f"the broker refused the record for {destination.topic}"
             )

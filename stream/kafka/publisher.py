@@ -144,6 +144,7 @@ class Publisher:
         self._lanes: dict[Partition, _Lane] = {}
         self._wake = asyncio.Event()
         self._failures = 0
+        self._round_started: float | None = None
         self.is_idle = True
 
     def put(self, delivery: Delivery, loads: Mapping[Partition, Load]) -> None:
@@ -172,8 +173,13 @@ class Publisher:
                 await self._round(busy)
                 self.is_idle = not any(lane.chunks for lane in self._lanes.values())
 
+    @property
+    def round_age_s(self) -> float:
+        """Seconds that the round under way has taken so far; 0 between rounds."""
+        return 0.0 if self._round_started is None else time.perf_counter() - self._round_started
+
     async def _round(self, busy: Sequence[tuple[Partition, _Lane]]) -> None:
-        started = time.perf_counter()
+        started = self._round_started = time.perf_counter()
         producer = self._producer()
         sent: list[tuple[Partition, _Lane, int, asyncio.Future[Any]]] = []
         try:
@@ -203,6 +209,7 @@ class Publisher:
             await self._recover(producer, failure)
         else:
             self._failures = 0
+        self._round_started = None
         self._on_round(published, time.perf_counter() - started)
 
     def _isolate(self, partition: Partition, lane: _Lane, count: int, error: KafkaError) -> None:

@@ -149,6 +149,8 @@ class SliceConsumer(driver.Consumer):
                 return
         queue = self._queue_of(partition.topic)
         now = time.monotonic()
+        # Until the first commit, lag counts from here.
+        self.app.monitor.tp_committed_offsets.setdefault(partition, records[0].offset)
         for run, size in _runs(records, self.slice_max_records):
             piece = Slice(partition, run, self.ledger.epoch, size, fetched_at=now)
             self.ledger.open(piece)

@@ -10,20 +10,21 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import tempfile
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import faust
 import structlog
-from faust.web import Request, Response, View
 from mode import Service
 
 from stream.kafka.clients import ssl_context
 from stream.kafka.conveyor import Conveyor, Stage
+from stream.kafka.health import Health, observe, serve_pages
 from stream.kafka.ledger import Ledger, Partition
 from stream.kafka.publisher import Publisher
 from stream.kafka.transport import SliceConsumer, SliceTopic, install
@@ -61,28 +62,12 @@ class StagePlan:
     """Runs beside the conveyor for as long as the worker lives: policy reload, say."""
 
 
+@dataclass(frozen=True, slots=True)
 class WorkerHandle:
-    """A built worker: the app to run and what health checks look at."""
+    """A built worker, ready to run."""
 
-    def __init__(self, app: faust.App, conveyor: Conveyor, settings: Settings) -> None:
-        self.app, self.conveyor = app, conveyor
-        self.stop_within_s = settings.drain_s + LEAVE_WITHIN_S
-        self._live_s = settings.live_s
-        self._settled_at = time.monotonic()
-
-    @property
-    def is_live(self) -> bool:
-        """True unless for `live_s` work is in hand and nothing was finished, or a rebalance does not end."""
-        now = time.monotonic()
-        if not self.app.rebalancing:
-            self._settled_at = now
-        has_progress = not self.conveyor.is_busy or now - self.conveyor.last_progress < self._live_s
-        return has_progress and now - self._settled_at < self._live_s
-
-    @property
-    def is_ready(self) -> bool:
-        """True when the model is warm (it is before the app starts) and partitions are assigned."""
-        return bool(self.app.started and not self.app.rebalancing and self.app.consumer.assignment())
+    app: faust.App
+    stop_within_s: float
 
 
 def build_worker(settings: Settings, plan: StagePlan, telemetry: Telemetry) -> WorkerHandle:
@@ -111,10 +96,9 @@ def build_worker(settings: Settings, plan: StagePlan, telemetry: Telemetry) -> W
         async for piece in stream:
             conveyor.submit(piece)
 
-    handle = WorkerHandle(app, conveyor, settings)
-    _pages(app, handle, telemetry)
-    _observe(app, ledger, telemetry)
-    return handle
+    observe(app, ledger, publisher, telemetry)
+    serve_pages(app, Health(app, conveyor, live_s=settings.live_s), telemetry)
+    return WorkerHandle(app, settings.drain_s + LEAVE_WITHIN_S)
 
 
 def run(handle: WorkerHandle) -> None:
@@ -178,6 +162,8 @@ def _app(settings: Settings, plan: StagePlan) -> faust.App:
         stream_wait_empty=True,
         topic_allow_declare=False,
         topic_disable_leader=True,
+        # Faust makes a folder for tables at its start, though there are none.
+        datadir=str(Path(tempfile.gettempdir()) / f"fairway-{os.getpid()}"),
         # Without tables or standbys the group uses the round-robin assignor. Faust's own refuses a static member that
         # comes back under another address.
         table_standby_replicas=0,
@@ -237,36 +223,3 @@ class _Housekeeping(Service):
     @Service.task
     async def _run(self) -> None:
         await self._work()
-
-
-def _observe(app: faust.App, ledger: Ledger, telemetry: Telemetry) -> None:
-    def lag() -> dict[int, int]:
-        """Read from Faust's monitor: end of the log as last fetched, minus committed."""
-        ends, commits = app.monitor.tp_end_offsets, app.monitor.tp_committed_offsets
-        return {tp.partition: end - commits.get(tp, 0) for tp, end in ends.items() if end is not None}
-
-    telemetry.watch(
-        {
-            "fairway_records_in_hand": ("Records fetched and not yet published.", lambda: ledger.records_in_hand),
-            "fairway_bytes_in_hand": ("Bytes fetched and not yet published.", lambda: ledger.bytes_in_hand),
-        },
-        lag,
-    )
-
-    @app.on_partitions_revoked.connect
-    async def revoked(_app: faust.App, _revoked: Any, **_signal: Any) -> None:
-        telemetry.rebalances.inc()
-
-
-def _pages(app: faust.App, handle: WorkerHandle, telemetry: Telemetry) -> None:
-    @app.page("/live")
-    async def live(self: View, request: Request) -> Response:  # noqa: ARG001
-        return self.json({"live": handle.is_live}, status=200 if handle.is_live else 503)
-
-    @app.page("/ready")
-    async def ready(self: View, request: Request) -> Response:  # noqa: ARG001
-        return self.json({"ready": handle.is_ready}, status=200 if handle.is_ready else 503)
-
-    @app.page("/metrics")
-    async def metrics(self: View, request: Request) -> Response:  # noqa: ARG001
-        return self.bytes(telemetry.exposition(), headers={"Content-Type": telemetry.content_type})

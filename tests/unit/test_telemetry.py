@@ -136,7 +136,7 @@ def families(telemetry: Telemetry) -> dict[str, dict[tuple[str, ...], float]]:
 def test_metrics_are_named_as_prometheus_wants() -> None:
     """Every metric has our prefix and a help text, a time is in seconds, and no label is a free text."""
     telemetry = Telemetry()
-    telemetry.watch({"fairway_records_in_hand": ("Records.", lambda: 0.0)}, lambda: {0: 5})
+    telemetry.watch({"fairway_records_in_hand": ("Records.", lambda: 0.0)}, lambda: {("t", 0): 5})
     closed = {"action", "harm", "condition", "reason", "step", "result", "partition", "le"}
     for family in telemetry.registry.collect():
         assert family.name.startswith("fairway_")
@@ -163,14 +163,14 @@ def test_what_the_shell_tells_is_counted() -> None:
 
 def test_gauges_and_lag_are_read_when_scraped() -> None:
     """What is watched has the value it has at the scrape, and a partition that is gone has no lag any more."""
-    telemetry, state, lag = Telemetry(), [1.0], {0: 10, 1: 0}
+    telemetry, state, lag = Telemetry(), [1.0], {("t", 0): 10, ("t", 1): 0}
     telemetry.watch({"fairway_records_in_hand": ("Records.", lambda: state[0])}, lambda: lag)
     assert families(telemetry)["fairway_records_in_hand"][("fairway_records_in_hand",)] == 1.0
     state[0] = 7.0
-    del lag[1]
+    del lag["t", 1]
     found = families(telemetry)
     assert found["fairway_records_in_hand"][("fairway_records_in_hand",)] == 7.0
-    assert found["fairway_lag_records"] == {("fairway_lag_records", "0"): 10.0}
+    assert found["fairway_lag_records"] == {("fairway_lag_records", "0", "t"): 10.0}
 
 
 def test_two_workers_in_one_process_count_apart() -> None:
