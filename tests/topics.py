@@ -42,7 +42,10 @@ def send(settings: Settings, topic: str, records: Iterable[Sent]) -> None:
     """Write records in order, and wait until they are there."""
     producer = open_producer(settings, linger_ms=5, max_request_size=20_000_000)
     sent = [
-        producer.send(topic, key=key, value=value, headers=headers, partition=partition)
+        # The client sends nothing that has neither key nor value; an empty key is a key.
+        producer.send(
+            topic, key=b"" if key is None and value is None else key, value=value, headers=headers, partition=partition
+        )
         for partition, key, value, headers in records
     ]
     for future in sent:
