@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -179,6 +180,7 @@ def _stock_app(settings: Settings) -> tuple[faust.App, faust.Topic]:
         topic_allow_declare=False,
         topic_disable_leader=True,
         web_enabled=False,
+        datadir=str(Path(tempfile.gettempdir()) / "fairway-bench-stock"),
         broker_commit_interval=settings.commit_interval_s,
     )
     return app, app.topic(settings.events_topic, key_serializer="raw", value_serializer="raw")

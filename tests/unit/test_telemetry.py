@@ -137,7 +137,7 @@ def test_metrics_are_named_as_prometheus_wants() -> None:
     """Every metric has our prefix and a help text, a time is in seconds, and no label is a free text."""
     telemetry = Telemetry()
     telemetry.watch({"fairway_records_in_hand": ("Records.", lambda: 0.0)}, lambda: {("t", 0): 5})
-    closed = {"action", "harm", "condition", "reason", "step", "result", "partition", "le"}
+    closed = {"action", "harm", "condition", "reason", "step", "result", "topic", "partition", "le"}
     for family in telemetry.registry.collect():
         assert family.name.startswith("fairway_")
         assert family.documentation.endswith(".")
