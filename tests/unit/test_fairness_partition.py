@@ -179,6 +179,15 @@ def test_groups_beyond_the_bound_count_as_other() -> None:
     assert len(counts.rows) == len(rows) + 2
 
 
+def test_names_go_to_those_who_come_first_in_the_pane() -> None:
+    """Which groups have a name depends on the records of the pane, not on what was seen in panes before it."""
+    counter = FairnessCounter("t:0", CountSettings(pane_s=10, max_groups=1))
+    come = [(0, "a"), (1, "b"), (10, "b"), (11, "a")]
+    counter.count(records([decision(START + second, groups={"g": [name]}) for second, name in come]))
+    named = [[row.group for row in pane.rows if row.group] for pane in state_of(counter).panes]
+    assert named == [["a", "other"], ["b", "other"]]
+
+
 def test_closed_panes_stay_for_a_while_and_then_leave() -> None:
     """A closed pane is in at least one snapshot, and in all until it is more than kept_panes behind."""
     counter = counted(0)
