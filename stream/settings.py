@@ -107,7 +107,7 @@ class Settings(BaseModel):
         134_217_728,
         ge=1_048_576,
         le=17_179_869_184,
-        description="Bytes fetched and not yet published, per worker; outputs in memory are two to four times as large.",
+        description="Bytes fetched and not yet published, per worker; outputs are two to four times as large.",
     )
     max_partition_fetch_bytes: int = Field(
         1_048_576, ge=65536, le=104_857_600, description="Bytes fetched at once per partition; Kafka's default."
@@ -259,7 +259,7 @@ def load_settings(
 
 
 def _read_file(environ: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
-    """Read the config file; a default path that does not exist is no settings, a named one that does not is an error."""
+    """Read the config file; a default path that does not exist is no settings, a named one must exist."""
     named = environ.get(CONFIG_VARIABLE)
     path = Path(named) if named else DEFAULT_CONFIG
     if not named and not path.exists():
