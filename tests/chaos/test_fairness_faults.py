@@ -1,0 +1,168 @@
+"""Faults of fairness workers: whatever is killed and whenever, every decision is in the reports, and in them once."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import count, islice
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from aiokafka import ConsumerRecord
+
+from stream.kafka.broker import LocalBroker
+from stream.kafka.clients import open_producer
+from stream.settings import Settings
+from tests.chaos.conftest import Deployment
+from tests.decisions import START, decision
+from tests.tally import by_hand, final, restated
+from tests.topics import Records, records_of
+from tests.workers import WorkerProcess, until
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(300)]
+
+SETTLE_S = 60.0
+FAIRNESS = ("-m", "stream.cli", "worker", "--stage", "fairness")
+QUICK = {"pane_s": 10.0, "lateness_s": 20.0, "idle_s": 3.0, "snapshot_s": 0.2, "min_group_n": 1}
+"""Panes that close while a test runs, and reports of the last ones soon after it."""
+PER_SECOND = 100
+"""Decisions per second of event time: a stream of 2,000 a second passes two panes a second."""
+
+
+def decisions(partitions: int) -> Iterator[tuple[int, bytes]]:
+    """Decisions round robin over partitions, some without groups or scores, their actions and groups correlated."""
+    chooser = random.Random(5)
+    for number in count():
+        gender, language = chooser.choice(["women", "men", "other"]), chooser.sample(["de", "en", "tr"], 2)
+        harmful = chooser.random() < (0.3 if gender == "women" else 0.1)
+        yield (
+            number % partitions,
+            decision(
+                START + number / PER_SECOND,
+                groups={"gender": [gender], "language": language} if number % 10 else {},
+                harms={"hate": "harmful" if harmful else "harmless", "violence": "abstain"} if number % 7 else {},
+                action="block" if harmful else "allow",
+                moderated=bool(number % 7),
+                decision_id=f"content.events:{number % partitions}:{number // partitions}",
+            ),
+        )
+
+
+class Decided:
+    """Writes decisions at a steady rate until stopped; a context manager."""
+
+    def __init__(self, settings: Settings, *, rate: float) -> None:
+        self._settings, self._rate = settings, rate
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        producer = open_producer(self._settings, linger_ms=5)
+        source, started, written = decisions(self._settings.partitions), time.monotonic(), 0
+        while not self._stop.wait(0.01):
+            due = int((time.monotonic() - started) * self._rate) - written
+            for partition, value in islice(source, max(due, 0)):
+                producer.send(self._settings.decisions_topic, value=value, partition=partition)
+                written += 1
+        producer.flush(timeout=60)
+        producer.close()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+class Watched:
+    """Fairness workers of one deployment, and the account of what they reported."""
+
+    def __init__(self, deployment: Deployment, folder: Path) -> None:
+        self.settings, self._deployment, self._folder = deployment.settings, deployment, folder
+
+    def worker(self, **overrides: Any) -> WorkerProcess:
+        """Start a fairness worker and wait until it has partitions."""
+        workers = self._deployment.workers
+        settings = self.settings.model_copy(update=overrides)
+        workers.append(WorkerProcess(settings, self._folder / f"fairness-{len(workers)}.log", arguments=FAIRNESS))
+        return workers[-1].wait_ready()
+
+    def settle(self) -> int:
+        """Wait until the reports say what is counted by hand; return of how many decisions."""
+        written = [r.value for some in self.written().values() for r in some]
+        expected = by_hand(written, pane_s=self.settings.pane_s)
+        until(lambda: final(self.reports()) == expected, within_s=SETTLE_S, every_s=0.5)
+        return len(written)
+
+    def account(self) -> int:
+        """Settle, stop the workers, and assert that nothing else is reported in the end or ever was."""
+        decisions = self.settle()
+        settled = final(self.reports())
+        for worker in self._deployment.workers:
+            assert worker.process.poll() is not None or worker.stop() == 0
+        assert final(self.reports()) == settled
+        assert restated(self.reports()) == []
+        return decisions
+
+    def written(self) -> Records:
+        return records_of(self.settings, self.settings.decisions_topic)
+
+    def states(self) -> list[ConsumerRecord]:
+        return records_of(self.settings, self.settings.fairness_state_topic)[0]
+
+    def reports(self) -> list[ConsumerRecord]:
+        return records_of(self.settings, self.settings.reports_topic)[0]
+
+
+Watch = Callable[..., Watched]
+
+
+@pytest.fixture
+def watch(broker: LocalBroker, deploy: Callable[..., Deployment], tmp_path: Path) -> Watch:
+    """Make topics for fairness workers to watch; keyword arguments are settings."""
+    return lambda **overrides: Watched(deploy(broker, **(QUICK | overrides)), tmp_path)
+
+
+def test_kill_minus_nine_five_times(watch: Watch) -> None:
+    """SIGKILL at five random moments under load: every decision is in the final reports once."""
+    watched, chooser = watch(), random.Random(5)
+    with Decided(watched.settings, rate=2_000):
+        for _ in range(5):
+            worker = watched.worker(instance_id="killed")
+            time.sleep(chooser.uniform(0.2, 1.5))
+            worker.kill()
+        watched.worker(instance_id="killed")
+    assert watched.account() > 10_000
+
+
+def test_workers_joining_and_leaving(watch: Watch) -> None:
+    """Two workers, then three, then one: counts move with their partitions, and none is lost or made twice."""
+    watched = watch()
+    with Decided(watched.settings, rate=2_000):
+        workers = [watched.worker(), watched.worker(), watched.worker()]
+        time.sleep(1)
+        for worker in workers[:2]:
+            assert worker.stop() == 0
+            time.sleep(0.5)
+    assert watched.account() > 5_000
+
+
+def test_a_restart_goes_on_from_the_state(watch: Watch) -> None:
+    """A worker that starts anew, even in a group that never committed, reads what was not counted and no more."""
+    watched = watch()
+    with Decided(watched.settings, rate=2_000):
+        first = watched.worker()
+        until(lambda: first.metric("fairway_events_total") > 6_000, within_s=SETTLE_S)
+        assert first.stop() == 0
+        latest = {record.key: json.loads(record.value)["last_offset"] + 1 for record in watched.states()}
+    second = watched.worker(group=f"{watched.settings.group}-new")
+    rest = watched.settle() - sum(latest.values())
+    assert sum(latest.values()) > 5_000
+    assert rest <= second.metric("fairway_events_total") <= rest + len(watched.states())
+    watched.account()
