@@ -145,7 +145,7 @@ def fairness_worker(settings: Settings, telemetry: Telemetry) -> WorkerHandle:
     stage = FairnessStage(
         settings,
         counter=lambda name, state: FairnessCounter(name, counting, state, mapping=mapping),
-        merger=lambda: FairnessMerger(counting, reporting),
+        merger=lambda names: FairnessMerger(counting, reporting, partitions=names),
     )
 
     async def report_for_ever(conveyor: Conveyor) -> None:

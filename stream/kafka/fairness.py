@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from stream.errors import BrokerError
 from stream.events import SourceRecord
@@ -20,7 +21,7 @@ from stream.fairness import FairnessCounter, FairnessMerger
 from stream.kafka.clients import open_admin
 from stream.kafka.ledger import Partition
 from stream.kafka.publisher import Load, OutRecord
-from stream.kafka.reading import open_reader, read, snapshot
+from stream.kafka.reading import Bounds, open_reader, partitions, read, snapshot
 from stream.settings import Settings
 
 __all__ = ["FairnessStage"]
@@ -37,27 +38,27 @@ class FairnessStage:
         settings: Settings,
         *,
         counter: Callable[[str, bytes | None], FairnessCounter],
-        merger: Callable[[], FairnessMerger],
+        merger: Callable[[Sequence[str]], FairnessMerger],
     ) -> None:
-        """`counter` makes one from a partition's name and latest state; `merger` makes an empty one."""
+        """`counter` makes one from a partition's name and latest state, `merger` one from all partitions' names."""
         self._settings, self._new_counter, self._new_merger = settings, counter, merger
         self._state = Partition(settings.fairness_state_topic, 0)
         self._reports = Partition(settings.reports_topic, 0)
         self._counters: dict[Partition, FairnessCounter] = {}
         self._merger: FairnessMerger | None = None
 
-    async def start_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+    async def start_offsets(self, assigned: Iterable[Partition]) -> Mapping[Partition, int]:
         """Load the state of the partitions that are ours now; return where to read on."""
-        mine = list(partitions)
+        mine = list(assigned)
         # In a thread of its own: the admin client blocks.
-        latest, first = await asyncio.to_thread(self._latest_states) if mine else ({}, 0)
+        found = await asyncio.to_thread(self._read) if mine else _Found({}, 0, 0)
         counted = [partition for partition in mine if partition.topic == self._settings.decisions_topic]
-        counters = {p: self._new_counter(_name(p), latest.get(_name(p))) for p in counted}
+        counters = {p: self._new_counter(_name(p), found.states.get(_name(p))) for p in counted}
         self._counters = counters
-        # The merger has no state of its own: it reads the topic again, and equal reports get equal keys.
-        self._merger = self._new_merger() if self._state in mine else None
+        # The merger has no state of its own: it is made from the latest states, and equal reports get equal keys.
+        self._merger = self._make_merger(found) if self._state in mine else None
         starts = {partition: counter.next_offset for partition, counter in counters.items() if counter.next_offset}
-        return starts | ({self._state: first} if self._merger else {})
+        return starts | ({self._state: found.end} if self._merger else {})
 
     def run(self, partition: Partition, records: Sequence[SourceRecord]) -> Mapping[Partition, Load]:
         """Count decisions, or merge states."""
@@ -92,24 +93,43 @@ class FairnessStage:
         return {self._reports: self._due()}
 
     def _due(self) -> Load:
-        due = self._merger.due(time.time()) if self._merger else []
+        due = self._merger.due(time.monotonic()) if self._merger else []
         return _load([(key, report, []) for key, report in due])
 
-    def _latest_states(self) -> tuple[dict[str, bytes | None], int]:
-        """The latest state by partition name, and the first offset of the topic."""
-        return asyncio.run(self._read_states())
+    def _make_merger(self, found: _Found) -> FairnessMerger:
+        """A merger that knows every partition and its latest state before it is asked for the first report."""
+        topic = self._settings.decisions_topic
+        merger = self._new_merger([_name(Partition(topic, number)) for number in range(found.partitions)])
+        for name, state in found.states.items():
+            merger.update(name.encode(), state)
+        return merger
 
-    async def _read_states(self) -> tuple[dict[str, bytes | None], int]:
+    def _read(self) -> _Found:
+        """Read the whole state topic, which is compacted and small."""
         admin = open_admin(self._settings)
         try:
+            count = partitions(admin, self._settings, self._settings.decisions_topic)
             bounds = snapshot(admin, self._settings, self._state.topic)[0]
         finally:
             admin.close()
+        return _Found(asyncio.run(self._latest_states(bounds)), bounds.end, count)
+
+    async def _latest_states(self, bounds: Bounds) -> dict[str, bytes | None]:
         latest: dict[str, bytes | None] = {}
         async with open_reader(self._settings) as reader:
             async for records in read(reader, self._state, [bounds]):
                 latest |= {record.key.decode(): record.value for record in records if record.key is not None}
-        return latest, bounds.start
+        return latest
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the state topic holds: the latest state by partition name, and where the topic ended."""
+
+    states: Mapping[str, bytes | None]
+    end: int
+    partitions: int
+    """Of the decisions topic."""
 
 
 def _name(partition: Partition) -> str:
