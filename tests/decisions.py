@@ -41,7 +41,7 @@ def decision(
 ) -> bytes:
     """A decision created `at` seconds since the epoch, with the selection of each harm."""
     found = {harm: HarmDecision(0.5, selection, 0.9, 0.1) for harm, selection in (harms or {}).items()}  # type: ignore[arg-type]
-    plain = {
+    plain: dict[str, Any] = {
         "decision_id": "content.events:0:0",
         "content_id": "c",
         "action": "allow",

@@ -82,7 +82,7 @@ def test_reports_agree_with_fairlearn_from_decision_to_report(seed: int) -> None
     counter, merger = FairnessCounter("t:0", CountSettings()), FairnessMerger(CountSettings(), ReportSettings(1))
     counter.count(records(values))
     merger.update(b"t:0", counter.snapshot())
-    reports = {report.quantity: report for report in read(merger.finish()) if report.harm}
+    reports = {str(report.quantity): report for report in read(merger.finish()) if report.harm}
     for quantity, found in (("selection_rate", "harmful"), ("abstention_rate", "abstain")):
         frame = fairlearn.MetricFrame(
             metrics=fairlearn.selection_rate,
