@@ -20,7 +20,7 @@ from stream.settings import Settings
 from tests.chaos.conftest import Deployment
 from tests.decisions import START, decision
 from tests.tally import by_hand, final, restated
-from tests.topics import Records, records_of
+from tests.topics import Records, records_of, send
 from tests.workers import WorkerProcess, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(300)]
@@ -166,3 +166,14 @@ def test_a_restart_goes_on_from_the_state(watch: Watch) -> None:
     assert sum(latest.values()) > 5_000
     assert rest <= second.metric("fairway_events_total") <= rest + len(watched.states())
     watched.account()
+
+
+def test_a_backlog_of_many_panes(watch: Watch) -> None:
+    """Partitions that are read one after the other, each with all panes there are, end up in the same reports."""
+    watched = watch()
+    records = (
+        (partition, None, value, []) for partition, value in islice(decisions(watched.settings.partitions), 40_000)
+    )
+    send(watched.settings, watched.settings.decisions_topic, records)
+    watched.worker()
+    assert watched.account() == 40_000
