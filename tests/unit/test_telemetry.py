@@ -14,16 +14,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from stream.telemetry import FORBIDDEN_KEYS, Telemetry, configure_logging
 
 MARKER = "the quick brown fox"
+CLIENTS = ("faust", "mode", "aiokafka", "kafka")
 
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
     """Logging is the process's: put it back."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, levels = root.handlers[:], {logger: logger.level for logger in (root, *map(logging.getLogger, CLIENTS))}
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
+    for logger, level in levels.items():
+        logger.setLevel(level)
     structlog.reset_defaults()
 
 
@@ -108,7 +110,7 @@ def test_the_level_is_the_least_severe_written(level: str, shown: int, capsys: p
     assert len(written(capsys)) == shown
 
 
-@pytest.mark.parametrize("name", ["faust", "mode", "aiokafka", "kafka"])
+@pytest.mark.parametrize("name", CLIENTS)
 def test_the_chatter_of_clients_is_left_out(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Clients are heard from their warnings on, also at a lower level of our own."""
     configure_logging("json", "debug")
