@@ -22,6 +22,7 @@ from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailable
 from kafka.protocol.consumer import IsolationLevel, OffsetSpec
 
 from stream.errors import BrokerError
+from stream.kafka import batches
 from stream.kafka.clients import broker_errors, connection
 from stream.kafka.ledger import Partition
 from stream.settings import Settings
@@ -100,6 +101,7 @@ def committed(admin: KafkaAdminClient, settings: Settings, group: str) -> dict[P
 @asynccontextmanager
 async def open_reader(settings: Settings, **arguments: Any) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer outside any group that reads committed records; `arguments` are aiokafka's."""
+    batches.install()
     consumer = AIOKafkaConsumer(
         **connection(settings),
         enable_auto_commit=False,
@@ -113,18 +115,10 @@ async def open_reader(settings: Settings, **arguments: Any) -> AsyncIterator[AIO
         yield consumer
     except KafkaError as error:
         raise BrokerError(f"reading from {settings.bootstrap_servers} failed: {error}") from None
-    except UnicodeDecodeError:  # only a header's name is decoded here; Kafka brokers take any bytes for it
-        raise BrokerError(
-            f"{_assigned(consumer)} holds a record with a header whose name is not UTF-8; aiokafka cannot read past it"
-        ) from None
     finally:
         # A consumer that is stopped before its tasks began to run cancels whoever stops it.
         await asyncio.sleep(0)
         await consumer.stop()
-
-
-def _assigned(consumer: AIOKafkaConsumer) -> str:
-    return ", ".join(sorted(f"{tp.topic}-{tp.partition}" for tp in consumer.assignment()))
 
 
 async def read(

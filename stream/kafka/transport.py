@@ -24,6 +24,7 @@ from faust.topics import Topic
 from faust.transport.drivers import aiokafka as driver
 from yarl import URL
 
+from stream.kafka import batches
 from stream.kafka.ledger import Ledger, Partition, Slice
 
 __all__ = ["PRIVATE_NAMES", "SliceConsumer", "SliceProducer", "SliceTopic", "install"]
@@ -268,6 +269,7 @@ async def _close(client: AIOKafkaProducer | None, *, within_s: float) -> None:
 
 def install(app: faust.App, bootstrap_servers: str, *, consumer: type[SliceConsumer]) -> None:
     """Give an app the slice transport, with a `SliceConsumer` class configured for one worker."""
+    batches.install()
 
     class WorkerTransport(driver.Transport):
         Consumer: ClassVar[type] = consumer
