@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Protocol
 
-from kafka import TopicPartition
+from aiokafka.structs import TopicPartition
 
-from stream.errors import BrokerError
 from stream.events import SourceRecord
-from stream.kafka.clients import broker_errors, open_consumer
+from stream.kafka.clients import open_admin
+from stream.kafka.reading import open_reader, partitions
 from stream.settings import Settings
 
 __all__ = ["TopicRecord", "follow"]
@@ -31,17 +32,27 @@ def follow(settings: Settings, topic: str, *, from_beginning: bool) -> Iterator[
 
     Raises `BrokerError` when the topic does not exist or the cluster does not answer.
     """
-    consumer = open_consumer(settings)
+    admin = open_admin(settings)
     try:
-        with broker_errors(settings):
-            numbers = consumer.partitions_for_topic(topic)
-            if not numbers:
-                raise BrokerError(f"there is no topic {topic} at {settings.bootstrap_servers}")
-            consumer.assign([TopicPartition(topic, number) for number in sorted(numbers)])
-            seek = consumer.seek_to_beginning if from_beginning else consumer.seek_to_end
-            seek()
-            while True:
-                for records in consumer.poll(timeout_ms=POLL_MS).values():
-                    yield from records
+        numbers = range(partitions(admin, settings, topic))
     finally:
-        consumer.close()
+        admin.close()
+    fetches = _fetches(settings, [TopicPartition(topic, number) for number in numbers], from_beginning=from_beginning)
+
+    async def fetched() -> Sequence[TopicRecord]:
+        return await anext(fetches)
+
+    with asyncio.Runner() as runner:  # closes `fetches` too
+        while True:
+            yield from runner.run(fetched())
+
+
+async def _fetches(
+    settings: Settings, followed: Sequence[TopicPartition], *, from_beginning: bool
+) -> AsyncIterator[Sequence[TopicRecord]]:
+    async with open_reader(settings) as consumer:
+        consumer.assign(followed)
+        await (consumer.seek_to_beginning if from_beginning else consumer.seek_to_end)()
+        while True:
+            for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
+                yield records
