@@ -25,6 +25,9 @@ Describe = Callable[[TopicRecord], Document]
 PERSONAL = frozenset({"groups"})
 """Fields of a decision that say something about a person."""
 
+CALENDAR_MS = -62_135_596_800_000, 253_402_300_799_000
+"""The years 1 and 9999. A producer may give a record any time before now, such as 100 million years ago."""
+
 
 def describer(settings: Settings, topic: str, *, content: bool) -> Describe:
     """The function that describes the records of a topic; with `content` it leaves nothing out.
@@ -45,7 +48,8 @@ def describer(settings: Settings, topic: str, *, content: bool) -> Describe:
 
 
 def _coordinates(record: TopicRecord, content: bool) -> Document:
-    at = datetime.fromtimestamp((record.timestamp or 0) / 1000, UTC).isoformat(timespec="milliseconds")
+    known_ms = min(max(record.timestamp or 0, CALENDAR_MS[0]), CALENDAR_MS[1])
+    at = datetime.fromtimestamp(known_ms / 1000, UTC).isoformat(timespec="milliseconds")
     document = {"partition": record.partition, "offset": record.offset, "at": at, "bytes": len(record.value or b"")}
     if content:
         document["key"] = None if record.key is None else record.key.decode("utf-8", "replace")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,14 @@ def test_any_bytes_can_be_shown(topic: str, value: bytes | None, content: bool) 
     assert (document["partition"], document["offset"], document["bytes"]) == (2, 9, len(value or b""))
     assert json.loads(json.dumps(document)) == document
     assert line(document).isprintable()
+
+
+@given(st.none() | st.integers(-(2**63), 2**63 - 1))
+def test_any_time_can_be_shown(timestamp: int | None) -> None:
+    """A record is shown whatever its time is, though no calendar may have it."""
+    document = describer(SETTINGS, SETTINGS.events_topic, content=False)(Record(b"v", timestamp=timestamp))
+
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", document["at"])
 
 
 def test_deep_json_is_no_stack_overflow() -> None:
