@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import SecretStr
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from stream.settings import Settings, load_settings
 
@@ -43,9 +43,13 @@ def config(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         typer.echo(json.dumps(rows, indent=2))
         return
     console = Console()
-    table = Table("setting", "value", "unit", "from", "meaning", header_style="bold")
+    if not console.is_terminal:
+        for row in rows:
+            typer.echo("\t".join(row.values()))
+        return
+    table = Table(Column("setting", no_wrap=True), "value", "unit", "from", "meaning", header_style="bold")
     for row in rows:
-        table.add_row(row["name"], row["value"], row["unit"], row["source"], row["meaning"])
+        table.add_row(*row.values())
     console.print(table)
 
 
