@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from types import FrameType
 
 from rich.console import Console
 from rich.live import Live
@@ -18,7 +19,7 @@ from ops.demo.content import items
 from ops.demo.play import play
 from ops.demo.screen import ACTIONS, page, plain
 from ops.demo.seen import Seen
-from ops.demo.service import running
+from ops.demo.service import SIGNALS, ignore_signals, running
 from ops.demo.summary import summarize
 from ops.demo.why import actions_of_harms
 from stream.errors import FairwayError
@@ -43,8 +44,8 @@ def main() -> int:
     console = _console()
     # What the Kafka clients log is not for this screen; what matters of it comes back as an error.
     logging.basicConfig(handlers=[logging.NullHandler()])
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # end the way Ctrl-C does
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
     try:
         status = _demo(console, rate=arguments.rate)
     except KeyboardInterrupt:
@@ -54,6 +55,12 @@ def main() -> int:
         status = FAILED
     console.print("Everything is stopped and the temporary folder removed.")
     return status
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End the way Ctrl-C does; a second one, in the middle of that, would break what is being stopped."""
+    ignore_signals()
+    raise KeyboardInterrupt
 
 
 def _console() -> Console:

@@ -23,7 +23,7 @@ PAUSE_S = 1.5
 """Time to look at the tables."""
 FRAME_S = 0.1
 """How often there is something new to show at most."""
-ANSWER_S = 30.0
+ANSWER_S = 20.0
 """Answers take milliseconds; a machine busy with something else may take seconds."""
 CLOSE_S = 2.0
 """A producer that has nothing left to send closes at once; one whose broker is gone would wait for it."""
@@ -38,7 +38,7 @@ def play(service: Service, items: Sequence[Item], seen: Seen, *, rate: float) ->
     """
     settings = service.settings
     with broker_errors(settings), ExitStack() as stack:
-        producer = open_producer(settings, max_request_size=MAX_RECORD_BYTES)
+        producer = open_producer(settings, max_request_size=MAX_RECORD_BYTES, max_block_ms=round(ANSWER_S * 1000))
         stack.callback(_close, producer)
         consumer = open_consumer(settings, auto_offset_reset="earliest")
         stack.callback(consumer.close)
@@ -93,8 +93,9 @@ def _send(items: Sequence[Item], producer: KafkaProducer, following: _Following,
         following.service.raise_if_ended()
         sent.append(producer.send(topic, key=item.key, value=item.value(datetime.now(UTC))))
         following.seen.sent += 1
+    yield from following.until(lambda: all(future.is_done for future in sent), "Kafka's acknowledgement")
     for future in sent:
-        future.get(ANSWER_S)
+        future.get()  # raises what became of it where it was not taken
 
 
 def _close(producer: KafkaProducer) -> None:

@@ -21,7 +21,7 @@ from stream.kafka.broker import LocalBroker, free_port
 from stream.kafka.node import DIE_WITH_PARENT
 from stream.settings import ENV_PREFIX, Settings
 
-__all__ = ["ROOT", "DemoError", "Service", "running"]
+__all__ = ["ROOT", "SIGNALS", "DemoError", "Service", "ignore_signals", "running"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +37,8 @@ STOP_S = 6.0
 """A worker stops within a second, or in a few when Kafka is gone; killing it loses nothing here."""
 PRIVATE = {"ORT_DISABLE_TELEMETRY": "1"}
 """From 1.29 on ONNX Runtime reports to its makers from Linux too, unless told not to before it is loaded."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, `kill`, and a terminal that is closed."""
 POLL_S = 0.1
 LOG_LINES = 15
 
@@ -135,11 +137,20 @@ def running(report: Callable[[str], None]) -> Iterator[Service]:
     """
     with ExitStack() as stack:
         try:
-            yield _start(stack, report)
+            service = _start(stack, report)
+            try:
+                yield service
+            except FairwayError:
+                service.raise_if_ended()  # that part is the cause, and the error its consequence
+                raise
         finally:
-            # Stopping takes a bounded time; whoever presses Ctrl-C again must not leave half of it running.
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
+            ignore_signals()
+
+
+def ignore_signals() -> None:
+    """Let what asks us to end ask in vain: stopping takes a bounded time, and half of it would leave things running."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _start(stack: ExitStack, report: Callable[[str], None]) -> Service:
