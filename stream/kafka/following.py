@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import Protocol
 
 from aiokafka.structs import TopicPartition
@@ -27,7 +27,7 @@ class TopicRecord(SourceRecord, Protocol):
         """Number of the partition it is in."""
 
 
-def follow(settings: Settings, topic: str, *, from_beginning: bool) -> Iterator[TopicRecord]:
+def follow(settings: Settings, topic: str, *, from_beginning: bool) -> Generator[TopicRecord, None, None]:
     """Yield the records of all partitions, for ever, in the order of arrival within each partition.
 
     Raises `BrokerError` when the topic does not exist or the cluster does not answer.
@@ -42,17 +42,24 @@ def follow(settings: Settings, topic: str, *, from_beginning: bool) -> Iterator[
     async def fetched() -> Sequence[TopicRecord]:
         return await anext(fetches)
 
-    with asyncio.Runner() as runner:  # closes `fetches` too
-        while True:
-            yield from runner.run(fetched())
+    with asyncio.Runner() as runner:
+        try:
+            while True:
+                yield from runner.run(fetched())
+        finally:
+            runner.run(_close(fetches))
 
 
 async def _fetches(
     settings: Settings, followed: Sequence[TopicPartition], *, from_beginning: bool
-) -> AsyncIterator[Sequence[TopicRecord]]:
+) -> AsyncGenerator[Sequence[TopicRecord], None]:
     async with open_reader(settings) as consumer:
         consumer.assign(followed)
         await (consumer.seek_to_beginning if from_beginning else consumer.seek_to_end)()
         while True:
             for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
                 yield records
+
+
+async def _close(fetches: AsyncGenerator[Sequence[TopicRecord], None]) -> None:
+    await fetches.aclose()

@@ -124,3 +124,12 @@ def test_following_starts_at_the_end(created: Settings, write: Write) -> None:
         writer.join()
 
     assert first.value == b"new"
+
+
+def test_who_has_seen_enough_leaves_quietly(created: Settings, write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    """A reader of a topic can stop between any two records, and nothing complains or is left behind."""
+    write(created.events_topic, 0, [(b"k", b"%d" % number, []) for number in range(3)])
+    records = follow(created, created.events_topic, from_beginning=True)
+    assert next(records).value == b"0"
+    records.close()
+    assert [record.getMessage() for record in caplog.records if record.levelname in {"WARNING", "ERROR"}] == []
