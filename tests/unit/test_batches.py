@@ -168,7 +168,7 @@ def test_no_batch_that_a_broker_takes_is_lost(name: str) -> None:
     if name in UNREADABLE_ONES:
         assert all(record[:2] == (None, None) and record[2][0][0] == UNREADABLE for record in inside)
     else:
-        assert [record[1] for record in inside] == list(VALUES)
+        assert [record[:2] for record in inside] == [(b"k", value) for value in VALUES]
 
 
 @pytest.mark.parametrize("name", [name for name in HOSTILE if name not in {"prehistoric", "unused bits"}])
@@ -185,6 +185,22 @@ def test_an_unreadable_batch_says_why() -> None:
     """Records that nobody can read are null, name the error and no content, and have the time of their batch."""
     (first, *_) = read(HOSTILE["behind gzip"].data)
     assert first == (0, NOW_MS, 0, None, None, [(UNREADABLE, b"BadGzipFile")])
+
+
+@pytest.mark.parametrize(
+    ("lie", "error"),
+    [
+        (b"\x12\x00\x00\x00\x01\x7f\x00", b"ValueError"),  # a value of minus 64 bytes and headers that are not there
+        (b"\x0e\x00\x00\x00\x01\x06v\x00", b"ValueError"),  # a value that goes on behind the batch
+        (b"\x10\x00\x00\x00\x01\x02v\x00", b"ValueError"),  # a record that is longer than what is in it
+        (b"\x0e\x00\x00\x00\x01\x02v\x02", b"IndexError"),  # a header that is not there
+        (b"\x20\x00\x00" + b"\x80" * 10 + b"\x00", b"ValueError"),  # a number without an end
+    ],
+)
+def test_lengths_that_lie_are_found_out(lie: bytes, error: bytes) -> None:
+    """A batch whose lengths contradict each other is unreadable as a whole: nothing in it can be told apart."""
+    found = read(raw_batch([raw_record(0, b"v", headers=[(b"\xff", b"")]), lie]).data)
+    assert [record[3:] for record in found] == [(None, None, [(UNREADABLE, error)])] * 2
 
 
 @pytest.mark.parametrize("headers", [[], [(b"\xff", b"")]], ids=["good", "poisoned"])
