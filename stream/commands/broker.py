@@ -30,7 +30,9 @@ def broker(
     settings, _ = load_settings({"broker_port": port, "broker_dir": directory})
     from stream.kafka.broker import LocalBroker  # noqa: PLC0415 - `fairway --help` should not pay for the Kafka client
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # supervisors stop us the way Ctrl-C does
+    # Supervisors stop us by SIGTERM, and a script that starts us in the background leaves SIGINT ignored.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     try:
         with LocalBroker(settings.broker_dir, port=settings.broker_port, nodes=nodes, report=typer.echo) as local:
             typer.echo(f"export FAIRWAY_BOOTSTRAP_SERVERS={local.bootstrap_servers}")

@@ -180,11 +180,10 @@ def test_no_node_outlives_its_parent(tmp_path: Path) -> None:
 def test_the_command_stops_when_told(tmp_path: Path, number: signal.Signals) -> None:
     """`fairway broker` says where it listens, and stops in order at Ctrl-C and SIGTERM."""
     port = free_port(2)
-    process = run_broker_command(tmp_path / "kafka", port)
-    assert f"127.0.0.1:{port}" in await_line(process, "export FAIRWAY_BOOTSTRAP_SERVERS")
-
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=30)
+    with run_broker_command(tmp_path / "kafka", port) as process:
+        assert f"127.0.0.1:{port}" in await_line(process, "export FAIRWAY_BOOTSTRAP_SERVERS")
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=30)
 
     assert process.returncode == 0
     assert "Kafka stopped" in output
