@@ -102,7 +102,8 @@ def _show_lines(console: Console, seen: Seen, frames: Iterable[None]) -> None:
     for _ in frames:
         for decision in seen.decided[decided:]:
             action = Text(f"{decision.action:9}", ACTIONS.get(decision.action, ""))
-            console.print(Text.assemble(action, f"{plain(decision.shown)}  ", (decision.why, "dim")), soft_wrap=True)
+            why = (f"  {decision.why.text}", "dim")
+            console.print(Text.assemble(action, plain(decision.shown), why), soft_wrap=True)
         for letter in seen.rejected[rejected:]:
             text = f"{letter.coordinates} {letter.reason}: {letter.error}"
             console.print(Text.assemble(("rejected ", "bold red"), f"{plain(letter.shown)}  ", text), soft_wrap=True)

@@ -26,7 +26,9 @@ EMPTY_LINES = 3
 ACTIONS = {"allow": "green", "label": "cyan", "review": "magenta", "restrict": "yellow", "block": "red"}
 """Actions, least severe first, and their colours."""
 
-Row = Sequence[str | Text]
+Cell = str | tuple[str, str]
+"""Text, or text and its style."""
+Row = Sequence[Cell]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class _Rows:
         for number in range(max(map(len, shown), default=0)):
             table.add_column(no_wrap=True, overflow="ellipsis", ratio=1 if number == self.stretched else None)
         for row in shown:
-            table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))  # a str would be markup
+            table.add_row(*map(_text, row))
         yield table
 
 
@@ -54,12 +56,12 @@ def page(seen: Seen, *, lines: int, is_over: bool = False) -> Layout:
     groups = min(GROUP_LINES, (lines - HEADER_LINES) // 2) if seen.tables else EMPTY_LINES
     middle = Layout(ratio=1)
     middle.split_row(
-        Layout(_panel(_asked(seen), f"a person is asked: {len(seen.asked)}", "magenta"), ratio=3),
+        Layout(_panel(_asked(seen), _about_asked(seen), "magenta"), ratio=3),
         Layout(_panel(_rejected(seen, is_over=is_over), f"rejected: {len(seen.rejected)}", "red"), ratio=2),
     )
     layout = Layout()
     layout.split_column(
-        Layout(_header(seen), size=HEADER_LINES),
+        Layout(_header(seen, is_over=is_over), size=HEADER_LINES),
         Layout(_panel(_decided(seen, is_over=is_over), "decided, and why", "green"), ratio=1),
         middle,
         Layout(_panel(_groups(seen), _about_groups(seen), "blue"), size=groups),
@@ -72,17 +74,20 @@ def plain(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+def _text(cell: Cell) -> Text:
+    text, style = (cell, "") if isinstance(cell, str) else cell
+    return Text(plain(text), style)
+
+
 def _panel(content: RenderableType, title: str, color: str) -> Panel:
     return Panel(content, title=Text(title), title_align="left", border_style=color, padding=(0, 1))
 
 
-def _header(seen: Seen) -> Panel:
-    first = Text.assemble(
-        (seen.stage, "bold"),
-        f"   {seen.sent} of {seen.total} sent   {seen.per_s():.0f} decisions/s, {seen.delay_ms:.0f} ms after sending",
-        no_wrap=True,
-        overflow="ellipsis",
-    )
+def _header(seen: Seen, *, is_over: bool) -> Panel:
+    stage = "played" if is_over else seen.stage
+    speed = "" if is_over else f"   {seen.per_s():.0f} decisions/s"
+    progress = f"   {seen.sent} of {seen.total} sent{speed}   decided {seen.delay_ms:.0f} ms after sending (median)"
+    first = Text.assemble((stage, "bold"), progress, no_wrap=True, overflow="ellipsis")
     counts = seen.by_action()
     second = Text("   ").join(
         [Text(f"{action} {counts[action]}", color) for action, color in ACTIONS.items() if action in counts]
@@ -93,33 +98,37 @@ def _header(seen: Seen) -> Panel:
 
 def _decided(seen: Seen, *, is_over: bool) -> _Rows:
     rows = [
-        (Text(d.action, ACTIONS.get(d.action, "")), plain(d.where), plain(d.shown), Text(d.why, "dim"))
+        ((d.action, ACTIONS.get(d.action, "")), d.where, d.shown, (d.why.text, "dim"))
         for d in (_of_each_kind(seen.decided) if is_over else seen.decided)
     ]
     return _Rows(rows, stretched=2, from_top=is_over)
 
 
 def _of_each_kind(decisions: Sequence[Decided]) -> list[Decided]:
-    """Decisions of each action in turn, the most severe first, each because of another harm than the one before."""
+    """The clearest decision of each action and harm; one of each action in turn, the most severe first."""
     kinds: dict[str, dict[str, Decided]] = {action: {} for action in reversed(ACTIONS)}
-    for decided in decisions:
-        kinds[decided.action].setdefault(decided.why.split()[0], decided)
+    for decided in sorted(decisions, key=lambda decided: -decided.why.clarity):
+        kinds[decided.action].setdefault(decided.why.about, decided)
     turns = zip_longest(*(kind.values() for kind in kinds.values()))
     return [decided for turn in turns for decided in turn if decided is not None]
 
 
+def _about_asked(seen: Seen) -> str:
+    return f"a person is asked: {len(seen.asked)}, {sum(asked.is_abstained for asked in seen.asked)} abstained on"
+
+
 def _asked(seen: Seen) -> _Rows:
-    return _Rows([(plain(asked.shown), Text(asked.why, "dim")) for asked in seen.asked], stretched=0)
+    return _Rows([(asked.shown, (asked.why.text, "dim")) for asked in seen.asked], stretched=0)
 
 
 def _rejected(seen: Seen, *, is_over: bool) -> _Rows:
     """Which records and why; how many of each kind when it is over."""
     if not is_over:
-        rows = [(r.reason, Text(r.coordinates, "dim"), plain(r.shown)) for r in seen.rejected]
+        rows = [(r.reason, (r.coordinates, "dim"), r.shown) for r in seen.rejected]
         return _Rows(rows, stretched=2)
     counts = Counter(rejected.reason for rejected in seen.rejected)
     examples = {rejected.reason: rejected.error for rejected in seen.rejected}
-    counted = [(str(n), reason, Text(examples[reason], "dim")) for reason, n in counts.most_common()]
+    counted = [(str(n), reason, (examples[reason], "dim")) for reason, n in counts.most_common()]
     return _Rows(counted, stretched=2, from_top=True)
 
 
@@ -131,18 +140,16 @@ def _about_groups(seen: Seen) -> str:
 
 
 def _groups(seen: Seen) -> _Rows:
-    titles = ("", "group", "n", "allowed", "rest", "difference")
-    rows: list[Row] = [[Text(title, "bold", justify="right" if title == "n" else "left") for title in titles]]
+    rows: list[Row] = [[(title, "bold") for title in ("", "group", "   n", "allowed", "rest", "difference")]]
     for axis, table in sorted(seen.tables.items()):
         for number, group in enumerate(sorted(table.groups, key=lambda row: -row.n)):
-            name = Text(plain(axis) if number == 0 else "", "bold")
-            rows.append((name, plain(group.group), Text(str(group.n), justify="right"), *_figures(group)))
+            rows.append(((axis if number == 0 else "", "bold"), group.group, f"{group.n:4}", *_figures(group)))
     return _Rows(rows if seen.tables else [], from_top=True)
 
 
 def _figures(row: GroupRow) -> Row:
     """What was allowed of the group and of the rest, and the difference, as far as there are enough data."""
-    few = Text("not enough data", "dim")
+    few = ("not enough data", "dim")
     if row.rate is None or row.interval is None:
         return (few, "", "")
     own = f"{row.rate:4.0%} {_ends(row.interval)}"

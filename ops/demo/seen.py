@@ -11,7 +11,7 @@ from statistics import median
 import msgspec
 
 from ops.demo.content import Item
-from ops.demo.why import Told, asked_because, because
+from ops.demo.why import Told, Why, asked_because, because
 from stream.fairness.report import FairnessReport
 from stream.kafka import deadletter
 from stream.kafka.following import TopicRecord
@@ -32,16 +32,16 @@ class Decided:
     action: str
     where: str
     shown: str
-    why: str
+    why: Why
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One question to a person as it is shown."""
 
-    kind: str
+    is_abstained: bool
     shown: str
-    why: str
+    why: Why
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class Seen:
         review = msgspec.json.decode(record.value or b"", type=_Review)
         if self._is_new("review", review.decision.decision_id):
             why = asked_because(review.decision, review.why, self.actions)
-            self.asked.append(Asked(review.why, self._shown(record), why))
+            self.asked.append(Asked(review.why == "abstained", self._shown(record), why))
 
     def _dead_letter(self, record: TopicRecord) -> None:
         letter = deadletter.decode(record.headers)

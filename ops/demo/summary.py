@@ -21,7 +21,7 @@ __all__ = ["summarize"]
 PAGE_LINES = 40
 """Room for all groups and for what they are to be seen with."""
 
-HONEST = "models/lite weighs words and knows English: it errs, and asks where it is unsure. See models/lite/CARD.md"
+HONEST = "models/lite weighs words and knows English; it errs, and asks where unsure: models/lite/CARD.md"
 MEANT = ("benign", "borderline", "harmful")
 
 
