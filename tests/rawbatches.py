@@ -12,13 +12,14 @@ from aiokafka import AIOKafkaProducer, codec
 from aiokafka.record.util import calc_crc32c
 
 from stream.kafka.clients import connection
+from stream.kafka.inflating import MAX_BYTES
 from stream.settings import Settings
 
 __all__ = ["GZIP", "LOG_APPEND_TIME", "RawBatch", "hostile_batches", "marker", "raw_batch", "raw_record", "send_raw"]
 
 NOW_MS = 1_767_268_800_000
 """2026-01-01T12:00:00Z"""
-GZIP, SNAPPY, LZ4 = 1, 2, 3
+GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
 LOG_APPEND_TIME, TRANSACTIONAL, CONTROL = 0x08, 0x10, 0x20
 
 
@@ -93,7 +94,7 @@ def marker(kind: int, *, base_offset: int, producer_id: int) -> RawBatch:
 def hostile_batches(values: Sequence[bytes]) -> dict[str, RawBatch]:
     """Batches of three records that a broker accepts and aiokafka refuses or misreads, by what is wrong with them."""
     good = [raw_record(delta, value) for delta, value in enumerate(values)]
-    body = b"".join(good)
+    body, two = b"".join(good), b"".join(good[:2])
     snappy = codec.snappy_encode(body)
 
     def first(**wrong: object) -> RawBatch:
@@ -116,6 +117,7 @@ def hostile_batches(values: Sequence[bytes]) -> dict[str, RawBatch]:
         "behind gzip": raw_batch(good, attributes=GZIP, payload=gzip.compress(body) + b"behind"),
         "behind lz4": raw_batch(good, attributes=LZ4, payload=codec.lz4_encode(body) + b"behind"),
         "behind snappy": raw_batch(good, attributes=SNAPPY, payload=snappy + b"\0\0"),
+        "bomb": raw_batch([b""] * 3, attributes=ZSTD, payload=codec.zstd_encode(two + raw_record(2, bytes(MAX_BYTES)))),
     }
 
 

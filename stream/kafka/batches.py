@@ -2,8 +2,9 @@ r"""Record batches that Kafka accepts and aiokafka cannot read, read here by the
 
 Of a batch a broker checks the CRC, the lengths and the number of its records, and little else. aiokafka's parser raises
 at a header name that is not UTF-8, at surplus bits in a length and at bytes behind a compressed stream, and then every
-fetch of that partition raises, for ever. Offsets that a producer made up it hands on as they are, and who follows them
-passes over other people's records. After `install`, a batch with any of these is read again by the parser below:
+fetch of that partition raises, for ever. It inflates kilobytes into all the memory there is. Offsets that a producer
+made up it hands on as they are, and who follows them passes over other people's records. After `install`, a batch with
+any of these is read again by the parser below:
 
     header names        what is not UTF-8 in them becomes `\xNN`; aiokafka could write no such name into a dead letter
     made-up offsets     the records are numbered as the broker counted them
@@ -14,16 +15,17 @@ A wrong CRC stays an error: that is a broken disk, and nobody's input.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from struct import Struct
 from typing import Any, NamedTuple
 
-from aiokafka import codec
 from aiokafka.consumer import fetcher
 from aiokafka.errors import UnsupportedCodecError
 from aiokafka.record.default_records import DefaultRecord, DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
+
+from stream.kafka.inflating import inflate
 
 __all__ = ["PRIVATE_NAMES", "UNREADABLE", "Batches", "install"]
 
@@ -36,7 +38,7 @@ UNREADABLE = "fairway.unreadable"
 # From here on: version 2 of the "Message Format" in Kafka's documentation. A length counts from behind its own field.
 LENGTH = Struct(">8xi")
 HEADER_BYTES = 61
-DECOMPRESS = {0: bytes, 1: codec.gzip_decode, 2: codec.snappy_decode, 3: codec.lz4_decode, 4: codec.zstd_decode}
+ATTRIBUTES_BYTE, CODEC_BITS = 22, 0b111
 VARINT_BITS, VARLONG_BITS = 32, 64
 
 Headers = list[tuple[str, bytes | None]]
@@ -61,14 +63,14 @@ class Batches:
         self._end = start + LENGTH.size + LENGTH.unpack_from(self._data, start)[0]
         if type(batch) is not DefaultRecordBatch:
             return batch  # of an old version, which has no headers
-        return _Batch(batch, memoryview(self._data)[start + HEADER_BYTES : self._end])
+        return _Batch(batch, memoryview(self._data)[start : self._end])
 
 
 class _Batch:
     """A batch as the fetcher uses it; all it asks for before it iterates is aiokafka's own."""
 
-    def __init__(self, batch: Any, payload: memoryview) -> None:
-        self._batch, self._payload = batch, payload
+    def __init__(self, batch: Any, data: memoryview) -> None:
+        self._batch, self._data = batch, data
         self.base_offset, self.next_offset, self.producer_id = batch.base_offset, batch.next_offset, batch.producer_id
         self.is_control_batch, self.is_transactional = batch.is_control_batch, batch.is_transactional
         self.validate_crc = batch.validate_crc
@@ -78,14 +80,30 @@ class _Batch:
 
     def __iter__(self) -> Iterator[Any]:
         try:
-            records = list(self._batch)
-            if self._ascend([record.offset for record in records]):
-                return iter(records)
+            return iter(self._records())
         except (MemoryError, UnsupportedCodecError):
             raise  # what is wanting is ours
-        except Exception:  # noqa: BLE001, S110 - anybody's bytes: the parser and four libraries raise what they like
+        except Exception as error:  # noqa: BLE001 - anybody's bytes: parsers and codecs raise what they like
+            why: Headers = [(UNREADABLE, type(error).__name__.encode())]
+            count = self.next_offset - self.base_offset
+            return self._numbered([_Record(0, delta, None, None, why) for delta in range(count)])
+
+    def _records(self) -> Iterable[Any]:
+        batch, payload = self._batch, self._data[HEADER_BYTES:]
+        if batch.compression_type:
+            payload = memoryview(inflate(batch.compression_type, payload))
+            head = bytearray(self._data[:HEADER_BYTES])
+            head[ATTRIBUTES_BYTE] &= ~CODEC_BITS
+            batch = DefaultRecordBatch(bytes(head) + payload)
+        try:
+            records = list(batch)
+            if self._ascend([record.offset for record in records]):
+                return records
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001, S110 - as above
             pass
-        return self._read_again()
+        return self._numbered(list(_Parser(payload.tobytes())))
 
     def _ascend(self, offsets: Sequence[int]) -> bool:
         """Whether records can have these offsets: compaction leaves gaps, and nothing else changes their numbers."""
@@ -93,15 +111,8 @@ class _Batch:
             return True
         return all(a < b for a, b in pairwise((self.base_offset - 1, *offsets, self.next_offset)))
 
-    def _read_again(self) -> Iterator[Any]:
+    def _numbered(self, records: Sequence[_Record]) -> Iterator[Any]:
         batch = self._batch
-        try:
-            records = list(_Parser(DECOMPRESS[batch.compression_type](self._payload.tobytes())))
-        except MemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001 - as above
-            why: Headers = [(UNREADABLE, type(error).__name__.encode())]
-            records = [_Record(0, delta, None, None, why) for delta in range(self.next_offset - self.base_offset)]
         offsets = [self.base_offset + record.offset_delta for record in records]
         if not self._ascend(offsets):
             offsets = list(range(self.base_offset, self.base_offset + len(records)))

@@ -31,8 +31,8 @@ from tests.workers import WorkerProcess, until
 pytestmark = pytest.mark.kafka
 
 PARTITIONS = 2
-HOSTILE = 13
-UNREADABLE_BATCHES = 3
+HOSTILE = 14
+UNREADABLE_BATCHES = 4
 NEIGHBOURS = 20
 SETTLE_S = 60.0
 
