@@ -1,7 +1,7 @@
 """Dead letters: how an input that can have no decision is written down, read back and returned to its topic.
 
-The value and key are the input's own, byte for byte, and so are the headers, but that what is not UTF-8 in their names is
-escaped. These are added:
+The value and key are the input's own, byte for byte, and so are the headers, where bytes of a name that are not UTF-8
+are escaped. These headers are added:
 
     fairway.dlq.reason         one of `stream.events.RejectReason`
     fairway.dlq.error          what is wrong and where, never what the content was
