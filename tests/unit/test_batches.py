@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from stream.kafka.batches import UNREADABLE, Batches
 from tests.rawbatches import (
+    GZIP,
     LOG_APPEND_TIME,
     TRANSACTIONAL,
     hostile_batches,
@@ -203,11 +205,15 @@ def test_lengths_that_lie_are_found_out(lie: bytes, error: bytes) -> None:
     assert [record[3:] for record in found] == [(None, None, [(UNREADABLE, error)])] * 2
 
 
+@pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("headers", [[], [(b"\xff", b"")]], ids=["good", "poisoned"])
-def test_a_record_can_have_the_brokers_time(headers: list[tuple[bytes, bytes | None]]) -> None:
+def test_a_record_can_have_the_brokers_time(headers: list[tuple[bytes, bytes | None]], compressed: bool) -> None:
     """Where the topic stamps records as they are appended, all of a batch have the time of that."""
     records = [raw_record(delta, b"v", headers=headers, timestamp_delta=-delta) for delta in range(3)]
-    batch = raw_batch(records, attributes=LOG_APPEND_TIME, max_timestamp=NOW_MS + 5)
+    attributes, payload = LOG_APPEND_TIME, None
+    if compressed:
+        attributes, payload = LOG_APPEND_TIME | GZIP, gzip.compress(b"".join(records))
+    batch = raw_batch(records, attributes=attributes, payload=payload, max_timestamp=NOW_MS + 5)
     assert {record[1:3] for record in read(batch.data)} == {(NOW_MS + 5, 1)}
 
 
