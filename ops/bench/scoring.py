@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -24,6 +23,8 @@ from ops.bench.texts import texts
 from stream.bundle import load
 from stream.events import ContentEvent, EventBatch
 from stream.scoring.onnx import OnnxScorer
+
+import onnxruntime  # isort: skip - after stream.scoring, which switches its telemetry off
 
 __all__ = ["bare_loop", "scorer_loop"]
 

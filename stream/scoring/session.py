@@ -7,18 +7,24 @@ even without a driver. So every step that could move work to another provider is
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import Final, Literal
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as capi
 
 from stream.errors import BundleError, ProviderError, ScoringError
 from stream.scoring.tokenize import ModelInputs
+
+# ONNX Runtime 1.31 reports to its maker from the moment it is imported, and keeps a file for it in the temporary
+# folder. `disable_telemetry_events` comes too late to prevent either.
+os.putenv("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as capi
 
 __all__ = ["OnnxSession", "Provider", "RunError", "open_session"]
 
