@@ -21,7 +21,10 @@ __all__ = ["summarize"]
 PAGE_LINES = 40
 """Room for all groups and for what they are to be seen with."""
 
-HONEST = "models/lite weighs words and knows English; it errs, and asks where unsure: models/lite/CARD.md"
+HONEST = (
+    "models/lite weighs words and knows English; it errs, and asks where unsure: models/lite/CARD.md\n"
+    "The content was written for this page and the groups were dealt out by chance: neither measures the model."
+)
 MEANT = ("benign", "borderline", "harmful")
 
 
