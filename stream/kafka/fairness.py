@@ -51,12 +51,12 @@ class FairnessStage:
         """Load the state of the partitions that are ours now; return where to read on."""
         mine = list(assigned)
         # In a thread of its own: the admin client blocks.
-        found = await asyncio.to_thread(self._read) if mine else _Found({}, 0, 0)
+        found = await asyncio.to_thread(self._read, merging=self._state in mine) if mine else _Found({}, None, 0)
         counted = [partition for partition in mine if partition.topic == self._settings.decisions_topic]
         counters = {p: self._new_counter(_name(p), found.states.get(_name(p))) for p in counted}
         self._counters = counters
-        # The merger has no state of its own: it is made from the latest states, and equal reports get equal keys.
-        self._merger = self._make_merger(found) if self._state in mine else None
+        # The merger has no state of its own: it is made from all states there are, and equal reports get equal keys.
+        self._merger = found.merger
         starts = {partition: counter.next_offset for partition, counter in counters.items() if counter.next_offset}
         return starts | ({self._state: found.end} if self._merger else {})
 
@@ -96,40 +96,39 @@ class FairnessStage:
         due = self._merger.due(time.monotonic()) if self._merger else []
         return _load([(key, report, []) for key, report in due])
 
-    def _make_merger(self, found: _Found) -> FairnessMerger:
-        """A merger that knows every partition and its latest state before it is asked for the first report."""
-        topic = self._settings.decisions_topic
-        merger = self._new_merger([_name(Partition(topic, number)) for number in range(found.partitions)])
-        for name, state in found.states.items():
-            merger.update(name.encode(), state)
-        return merger
-
-    def _read(self) -> _Found:
-        """Read the whole state topic, which is compacted and small."""
+    def _read(self, *, merging: bool) -> _Found:
+        """Read the whole state topic, which is compacted and small; for whoever merges, into a new merger as well."""
         admin = open_admin(self._settings)
         try:
             count = partitions(admin, self._settings, self._settings.decisions_topic)
             bounds = snapshot(admin, self._settings, self._state.topic)[0]
         finally:
             admin.close()
-        return _Found(asyncio.run(self._latest_states(bounds)), bounds.end, count)
+        names = [_name(Partition(self._settings.decisions_topic, number)) for number in range(count)]
+        merger = self._new_merger(names) if merging else None
+        return _Found(asyncio.run(self._replay(bounds, merger)), merger, bounds.end)
 
-    async def _latest_states(self, bounds: Bounds) -> dict[str, bytes | None]:
+    async def _replay(self, bounds: Bounds, merger: FairnessMerger | None) -> dict[str, bytes | None]:
+        """The latest state by partition name. The merger gets every one: the latest no longer has all closed panes."""
         latest: dict[str, bytes | None] = {}
         async with open_reader(self._settings) as reader:
             async for records in read(reader, self._state, [bounds]):
-                latest |= {record.key.decode(): record.value for record in records if record.key is not None}
+                for record in records:
+                    if record.key is None:
+                        continue
+                    latest[record.key.decode("utf-8", "replace")] = record.value
+                    if merger is not None:
+                        merger.update(record.key, record.value)
         return latest
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What the state topic holds: the latest state by partition name, and where the topic ended."""
+    """What the state topic holds: the latest state by partition name, all of them merged, and where the topic ended."""
 
     states: Mapping[str, bytes | None]
+    merger: FairnessMerger | None
     end: int
-    partitions: int
-    """Of the decisions topic."""
 
 
 def _name(partition: Partition) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,12 +11,17 @@ from typing import Any
 import pytest
 
 from ops.bench.texts import events
+from stream.fairness import CountSettings, FairnessCounter, FairnessMerger, ReportSettings
 from stream.kafka import topics
 from stream.kafka.audit import audit
 from stream.kafka.broker import LocalBroker
 from stream.kafka.clients import open_admin
+from stream.kafka.fairness import FairnessStage
+from stream.kafka.ledger import Partition
 from stream.settings import Settings
 from tests.conftest import own_settings
+from tests.decisions import START, decision
+from tests.decisions import records as decisions_of
 from tests.tally import by_hand, final
 from tests.topics import records_of, send
 from tests.traffic import produce
@@ -124,3 +130,25 @@ def _delete(settings: Settings, *names: str) -> None:
     admin = open_admin(settings)
     admin.delete_topics(list(names))
     admin.close()
+
+
+def test_a_new_merger_learns_what_only_earlier_states_hold(kafka_settings: Settings) -> None:
+    """Panes not reported when a worker was killed are reported by the next, even if no latest state has them."""
+    settings = kafka_settings.model_copy(update={"partitions": 1, "idle_s": 0.1})
+    topics.create(settings)
+    counting, name = CountSettings(pane_s=10.0, lateness_s=0.0), f"{settings.decisions_topic}:0"
+    counter, states = FairnessCounter(name, counting), []
+    for second in range(0, 400, 5):
+        counter.count(decisions_of([decision(START + second, groups={"g": ["a"]})], start=second))
+        states.append(counter.snapshot())
+    assert START not in [pane["index"] * 10 for pane in json.loads(states[-1])["panes"]]
+    send(settings, settings.fairness_state_topic, ((0, name.encode(), state, []) for state in states))
+    stage = FairnessStage(
+        settings,
+        counter=lambda _name, _state: counter,
+        merger=lambda names: FairnessMerger(counting, ReportSettings(min_group_n=1), partitions=names),
+    )
+    asyncio.run(stage.start_offsets([Partition(settings.fairness_state_topic, 0)]))
+    (load,) = stage.tick().values()
+    panes = {json.loads(report or b"")["pane_start"] for _, report, _ in load.records}
+    assert len(panes) == 39
