@@ -68,7 +68,7 @@ class Decided:
             for partition, value in islice(source, max(due, 0)):
                 producer.send(self._settings.decisions_topic, value=value, partition=partition)
                 written += 1
-        producer.flush(timeout=60)
+        producer.flush(timeout=120)
         producer.close()
 
     def __enter__(self) -> Self:
@@ -97,7 +97,10 @@ class Watched:
         """Wait until the reports say what is counted by hand; return of how many decisions."""
         written = [r.value for some in self.written().values() for r in some]
         expected = by_hand(written, pane_s=self.settings.pane_s)
-        until(lambda: final(self.reports()) == expected, within_s=SETTLE_S, every_s=0.5)
+        deadline = time.monotonic() + SETTLE_S
+        while (found := final(self.reports())) != expected and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert found == expected
         return len(written)
 
     def account(self) -> int:
