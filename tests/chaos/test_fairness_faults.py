@@ -174,9 +174,7 @@ def test_a_restart_goes_on_from_the_state(watch: Watch) -> None:
 def test_a_backlog_of_many_panes(watch: Watch) -> None:
     """Partitions that are read one after the other, each with all panes there are, end up in the same reports."""
     watched = watch()
-    records = (
-        (partition, None, value, []) for partition, value in islice(decisions(watched.settings.partitions), 40_000)
-    )
-    send(watched.settings, watched.settings.decisions_topic, records)
+    backlog = islice(decisions(watched.settings.partitions), 40_000)
+    send(watched.settings, watched.settings.decisions_topic, ((number, None, value, []) for number, value in backlog))
     watched.worker()
     assert watched.account() == 40_000
