@@ -157,8 +157,12 @@ class Conveyor(Service):
         if not self._in_thread:
             self._returned_at = time.monotonic()  # idle until now is not stuck
         self._in_thread += 1
-        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        future = asyncio.get_running_loop().run_in_executor(self._thread, self._run_unless_stale, unit, work)
         self._running.put_nowait((unit, future))
+
+    def _run_unless_stale(self, unit: Unit, work: Callable[[], Mapping[Partition, Load]]) -> Mapping[Partition, Load]:
+        """In the thread: a stage with state has made it anew by now, and old records must not meet it."""
+        return work() if unit.epoch == self._ledger.epoch else {}
 
     # --- out -----------------------------------------------------------------------------------------------------
     @Service.task

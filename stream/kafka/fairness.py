@@ -93,7 +93,8 @@ class FairnessStage:
         return {self._reports: self._due()}
 
     def _due(self) -> Load:
-        due = self._merger.due(time.monotonic()) if self._merger else []
+        merger = self._merger  # the event loop may put another one in its place
+        due = merger.due(time.monotonic()) if merger else []
         return _load([(key, report, []) for key, report in due])
 
     def _read(self, *, merging: bool) -> _Found:

@@ -211,6 +211,23 @@ def test_what_was_lost_while_it_was_worked_on_is_not_published() -> None:
     go(run)
 
 
+def test_what_waits_for_the_thread_when_its_partition_is_lost_never_runs() -> None:
+    """A stage that keeps state has made it anew for the new assignment, and old records must not meet it."""
+
+    async def run() -> None:
+        async with running(max_records=1) as line:
+            line.stage.hold.clear()
+            for _ in range(2):
+                line.submit()
+            await until(lambda: len(line.stage.units) == 1)
+            line.ledger.revoke_all()
+            line.stage.hold.set()
+            await line.idle()
+            assert line.stage.units == [(0, [0])]
+
+    go(run)
+
+
 def test_a_lost_slice_is_noticed() -> None:
     """A slice that was fetched and never came stops the worker, for a commit would go over it."""
 
