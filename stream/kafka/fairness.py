@@ -5,7 +5,8 @@ Two steps in one consumer group. Whoever has a partition of the decisions topic 
 `fairness.state` merges the latest state of every partition and writes reports.
 
 A partition's state says how far it has counted, and that, not the committed offset, is where a new owner goes on: state
-and position are one record, so every decision counts once whatever is killed and whenever.
+and position are one record, so every record of the decisions topic counts once whatever is killed and whenever. A
+decision that a killed moderate worker wrote twice is two records, and counts twice.
 """
 
 from __future__ import annotations
