@@ -89,7 +89,7 @@ class Conveyor(Service):
         self._stage, self._publisher, self._ledger, self._watcher = stage, publisher, ledger, watcher
         self._max_records, self._gather_s, self._drain_s = max_records, gather_s, drain_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fairway-stage")
-        self._waiting: deque[Slice] = deque()
+        self._waiting: dict[Partition, deque[Slice]] = {}  # the partition that has waited longest is the first
         self._wake = asyncio.Event()
         self._running: asyncio.Queue[tuple[Unit, asyncio.Future[Mapping[Partition, Load]]]] = asyncio.Queue()
         self._ahead = asyncio.Semaphore(UNITS_AHEAD)
@@ -109,7 +109,7 @@ class Conveyor(Service):
                 "the worker stops so that it is read again"
             )
         self._last_serial = piece.serial
-        self._waiting.append(piece)
+        self._waiting.setdefault(piece.partition, deque()).append(piece)
         self._wake.set()
 
     # --- through -------------------------------------------------------------------------------------------------
@@ -131,20 +131,27 @@ class Conveyor(Service):
                 self._hand_over(unit, partial(self._stage.run, partition, unit.records))
 
     def _next_unit(self) -> Unit | None:
-        """Take the oldest slice and those of its partition right behind it, up to the bound."""
-        while self._waiting and self._ledger.is_stale(self._waiting[0]):
-            self._waiting.popleft()  # beside a fresh one it would make a stale unit, and nobody reads that one again
-        if not self._waiting:
-            return None  # withdrawn while we waited for the thread
-        first = self._waiting.popleft()
+        """Take what waits of the partition that has waited longest, up to the bound.
+
+        Slices that came in between for other partitions do not end a unit, so that units grow while the thread is busy.
+        """
+        while self._waiting:
+            partition = next(iter(self._waiting))
+            queue = self._waiting.pop(partition)
+            while queue and self._ledger.is_stale(queue[0]):
+                queue.popleft()  # beside a fresh one it would make a stale unit, and nobody reads that one again
+            if queue:
+                return self._unit_of(partition, queue)
+        return None  # withdrawn while we waited for the thread
+
+    def _unit_of(self, partition: Partition, queue: deque[Slice]) -> Unit:
+        first = queue.popleft()
         slices, size = [first], len(first.records)
-        while (
-            self._waiting
-            and self._waiting[0].partition == first.partition
-            and size + len(self._waiting[0].records) <= self._max_records
-        ):
-            slices.append(self._waiting.popleft())
+        while queue and size + len(queue[0].records) <= self._max_records:
+            slices.append(queue.popleft())
             size += len(slices[-1].records)
+        if queue:
+            self._waiting[partition] = queue  # behind the others
         records = first.records if len(slices) == 1 else [record for piece in slices for record in piece.records]
         return Unit(slices, records, first.epoch, time.monotonic())
 

@@ -157,7 +157,7 @@ def test_a_unit_is_of_one_partition() -> None:
             for partition in (0, 0, 1, 0, 1, 1):
                 line.submit(partition=partition)
             await line.idle()
-            assert line.stage.units == [(0, [0, 1]), (1, [0]), (0, [2]), (1, [1, 2])]
+            assert line.stage.units == [(0, [0, 1, 2]), (1, [0, 1, 2])]
 
     go(run)
 
