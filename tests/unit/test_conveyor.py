@@ -150,7 +150,7 @@ def test_slices_are_worked_on_together(given: list[int], units: list[int]) -> No
 
 
 def test_a_unit_is_of_one_partition() -> None:
-    """Only neighbours of one partition are worked on together, and the order among partitions is kept."""
+    """What waits of one partition is worked on together, whatever came in between, and the longest wait goes first."""
 
     async def run() -> None:
         async with running() as line:
