@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from stream.errors import ConfigError, MappingError, PolicyError
 
-__all__ = ["Document", "FieldPath", "Problem", "did_you_mean", "digest", "load", "read"]
+__all__ = ["Document", "FieldPath", "Problem", "Section", "did_you_mean", "digest", "load", "read"]
 
 # A policy of 500 overlays is about 60 kB; a dense file of this size takes about half a second to read.
 MAX_BYTES = 128 * 1024
@@ -41,6 +41,19 @@ _PLAIN_WORDS = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
+
+
+class Section(BaseModel):
+    """Base of the sections a hand-written file has: no field that nobody knows, and none left empty."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _has_a_value(cls, value: object) -> object:
+        if value is None:
+            raise ValueError("has no value; fill it in or remove the field")
+        return value
 
 
 @dataclass(frozen=True, slots=True)

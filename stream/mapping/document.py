@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from stream.mapping.path import Path, parse_path
+from stream.yamlfile import Section
 
 __all__ = [
     "ANY_AXIS",
@@ -49,15 +50,8 @@ Table = Annotated[dict[Word, Word], Field(min_length=1, max_length=_MAX_VALUES)]
 HarmName = Annotated[str, Field(min_length=1, max_length=128, pattern=r'^[^"\\\x00-\x1f]+$')]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _has_a_value(cls, value: object) -> object:
-        if value is None:
-            raise ValueError("has no value; fill it in or remove the field")
-        return value
+class _Section(Section):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
 
 class TextSource(_Section):

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -23,7 +22,7 @@ from pydantic import (
 )
 
 from stream.events import Action
-from stream.yamlfile import Document, FieldPath, Problem
+from stream.yamlfile import Document, FieldPath, Problem, Section
 
 __all__ = [
     "DEFAULT_SEVERITY",
@@ -83,15 +82,8 @@ class FailRule(StrEnum):
     """A person looks at it."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _has_a_value(cls, value: object) -> object:
-        if value is None:
-            raise ValueError("has no value; fill it in or remove the field")
-        return value
+class _Section(Section):
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class HarmOverride(_Section):
@@ -145,7 +137,7 @@ class Overlay(_Section):
 
     surface: Surfaces | None = None
     locale: Locales | None = None
-    harms: dict[Name, HarmOverride] = {}
+    harms: dict[Name, HarmOverride] = Field(default_factory=dict)
     fail: FailRules = FailRules()
 
     @model_validator(mode="after")
@@ -174,7 +166,7 @@ class PolicyDocument(_Section):
     fail: FailRules = FailRules()
     max_age_s: Annotated[float, Field(strict=True, gt=0)] | None = None
     audit: Audit = Audit(rate=0.0)
-    overlays: Annotated[list[Overlay], Field(max_length=MAX_OVERLAYS)] = []
+    overlays: Annotated[list[Overlay], Field(max_length=MAX_OVERLAYS)] = Field(default_factory=list)
 
     @field_validator("schema_version")
     @classmethod
