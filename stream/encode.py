@@ -22,7 +22,7 @@ from stream.events import (
 )
 from stream.pipeline import Moderated
 
-__all__ = ["DecisionEncoder", "Provenance", "ReviewOptions", "review_why"]
+__all__ = ["DecisionEncoder", "Provenance", "ReviewOptions", "without_event"]
 
 PROBABILITY_DECIMALS = 6
 """Probabilities are written to a millionth: finer than any calibration set can tell apart."""
@@ -186,11 +186,11 @@ class DecisionEncoder:
         rows = np.flatnonzero((verdicts.actions == review) | verdicts.audited).tolist()
         positions = moderated.events.positions
         return rows, [
-            self.review(decisions[row], review_why(moderated, row), records[int(positions[row])].value) for row in rows
+            self._review_record(decisions[row], _review_why(moderated, row), records[int(positions[row])].value)
+            for row in rows
         ]
 
-    def review(self, decision: bytes, why: ReviewWhy, event: bytes | None) -> bytes:
-        """Encode one review record; `event` is the record's value as received, None to say it was too large."""
+    def _review_record(self, decision: bytes, why: ReviewWhy, event: bytes | None) -> bytes:
         if not self._review.with_event:
             record = ReviewRecord(why=why, decision=msgspec.Raw(decision), event_omitted="switched_off")
         elif event is None or len(event) > self._review.event_max_bytes:
@@ -200,7 +200,24 @@ class DecisionEncoder:
         return self._encode(record)
 
 
-def review_why(moderated: Moderated, row: int) -> ReviewWhy:
+class _WrittenReview(ReviewRecord, frozen=True, kw_only=True):
+    """A review record whose decision stays the bytes it is."""
+
+    decision: msgspec.Raw
+
+
+_read_review = msgspec.json.Decoder(_WrittenReview).decode
+
+
+def without_event(review: bytes) -> bytes:
+    """Encode a review record again without its event, for a broker that refused it; nothing else in it changes."""
+    record = _read_review(review)
+    if record.event_omitted is not None:
+        return review
+    return msgspec.json.encode(msgspec.structs.replace(record, event=msgspec.Raw(b"null"), event_omitted="too_large"))
+
+
+def _review_why(moderated: Moderated, row: int) -> ReviewWhy:
     """Why a person is asked about one event, given that a person is."""
     if moderated.policy.actions[moderated.verdicts.actions[row]] != Action.REVIEW:
         return ReviewWhy.AUDIT_SAMPLE

@@ -21,7 +21,7 @@ from mode import Service
 
 from stream.events import SourceRecord
 from stream.kafka.ledger import Ledger, Partition, Slice
-from stream.kafka.publisher import Delivery, Load, Publisher
+from stream.kafka.publisher import Delivery, Load, OutRecord, Publisher
 
 __all__ = ["Conveyor", "Stage", "Unit", "Watcher"]
 
@@ -50,8 +50,13 @@ class Stage(Protocol):
         """Turn records of one partition, in offset order, into outputs."""
         ...
 
-    def refused(self, record: SourceRecord, *, source: Partition, destination: Partition) -> Mapping[Partition, Load]:
-        """Say what to send in place of an output the broker refuses for ever. Runs on the event loop."""
+    def refused(
+        self, record: SourceRecord, output: OutRecord, *, source: Partition, destination: Partition
+    ) -> tuple[Partition, OutRecord]:
+        """Say what to send in place of an output of `record` that the broker refuses for ever, and where to.
+
+        Runs on the event loop.
+        """
         ...
 
 
@@ -194,8 +199,9 @@ class Conveyor(Service):
                 self._ledger.finish(piece)
             self._watcher.unit_finished(done_at - unit.started_at)
 
-        def refused(destination: Partition, source: int) -> Mapping[Partition, Load]:
-            return self._stage.refused(unit.records[source], source=unit.slices[0].partition, destination=destination)
+        def refused(destination: Partition, index: int, output: OutRecord) -> tuple[Partition, OutRecord]:
+            source = unit.slices[0].partition
+            return self._stage.refused(unit.records[index], output, source=source, destination=destination)
 
         return Delivery(on_done=done, on_refused=refused)
 

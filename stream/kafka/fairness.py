@@ -78,7 +78,14 @@ class FairnessStage:
         """Write the reports that are due although nothing arrives any more."""
         return {self._reports: self._due()}
 
-    def refused(self, record: SourceRecord, *, source: Partition, destination: Partition) -> Mapping[Partition, Load]:
+    def refused(
+        self,
+        record: SourceRecord,
+        output: OutRecord,  # noqa: ARG002 - as `Stage` has it
+        *,
+        source: Partition,
+        destination: Partition,
+    ) -> tuple[Partition, OutRecord]:
         """Raise `BrokerError`: states and reports are bounded, so a topic that refuses one is not set up right."""
         raise BrokerError(
             f"{destination.topic} refuses a record made from {source.topic}-{source.partition} offset {record.offset}; "

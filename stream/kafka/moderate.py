@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream.encode import DecisionEncoder, review_why
+from stream.encode import DecisionEncoder, without_event
 from stream.errors import BrokerError
 from stream.events import FailCondition, Rejected, RejectReason, Selection, SourceRecord
 from stream.kafka import deadletter
@@ -60,33 +60,30 @@ class ModerateStage:
             Partition(self._topics.dead_letter, number): self._dead_letters(partition, records, moderated.rejected),
         }
 
-    def refused(self, record: SourceRecord, *, source: Partition, destination: Partition) -> Mapping[Partition, Load]:
-        """Replace an output the broker refuses: a decision by a dead letter, a review record by one without its event.
+    def refused(
+        self, record: SourceRecord, output: OutRecord, *, source: Partition, destination: Partition
+    ) -> tuple[Partition, OutRecord]:
+        """Replace an output the broker refuses: a decision by a dead letter, anything else by something smaller.
 
         Raises `BrokerError` where nothing smaller is left to send: then the topic refuses even what must fit.
         """
-        number = source.partition
         if destination.topic == self._topics.decisions:
             self._telemetry.dead_letters.labels(RejectReason.OUTPUT_REFUSED.value).inc()
             rejection = Rejected(
                 0, RejectReason.OUTPUT_REFUSED, f"the broker refused the record for {destination.topic}"
             )
-            return {Partition(self._topics.dead_letter, number): self._dead_letters(source, [record], [rejection])}
+            letter = deadletter.encode(record, rejection, source=source, worker=self._worker)
+            return Partition(self._topics.dead_letter, source.partition), letter
         if destination.topic == self._topics.review:
-            return {destination: self._review_without_event(record, source)}
-        if record.value is None:
+            smaller = _smaller_review(output)
+        else:
+            smaller = deadletter.without_value(record, source=source, worker=self._worker)
+        if smaller == output:
             raise BrokerError(
-                f"{destination.topic} refuses even a dead letter without its value (source {source.topic}-{number} "
-                f"offset {record.offset}); raise max.message.bytes there"
+                f"{destination.topic} refuses even the smallest record there is for {source.topic}-{source.partition} "
+                f"offset {record.offset}; raise max.message.bytes there"
             )
-        return {destination: Load([deadletter.without_value(record, source=source, worker=self._worker)], [0])}
-
-    def _review_without_event(self, record: SourceRecord, source: Partition) -> Load:
-        """Decide again, which gives the same decision, and leave the event out."""
-        now = time.time()
-        moderated = self.pipeline.run([record], topic=source.topic, partition=source.partition, now=now)
-        decisions = self._encoder.decisions(moderated, topic=source.topic, partition=source.partition, now=now)
-        return _load([record], [0], [self._encoder.review(decisions[0], review_why(moderated, 0), None)])
+        return destination, smaller
 
     def _dead_letters(self, source: Partition, records: Sequence[SourceRecord], rejected: Sequence[Rejected]) -> Load:
         return Load(
@@ -123,3 +120,14 @@ def _load(records: Sequence[SourceRecord], positions: Sequence[int], values: Seq
         headers = record.headers
         out.append((record.key, value, [h for h in headers if h[0] in TRACE_HEADERS] if headers else NO_HEADERS))
     return Load(out, positions)
+
+
+def _smaller_review(output: OutRecord) -> OutRecord:
+    """A review record without its event or, where that is gone already, without key and headers.
+
+    It is made from the record itself: decided again, under a policy replaced since, it could say something else than
+    the decision that was published.
+    """
+    key, value, headers = output
+    smaller = without_event(value or b"")
+    return (None, value, NO_HEADERS) if smaller == value else (key, smaller, headers)

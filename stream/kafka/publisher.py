@@ -77,8 +77,9 @@ class Delivery:
     """The outputs of one unit of work, on their way. `on_done` is called when the broker has acknowledged all."""
 
     on_done: Callable[[], None]
-    on_refused: Callable[[Partition, int], Mapping[Partition, Load]]
-    """Given the destination and the index of a record the broker refuses for ever: what to send in its place."""
+    on_refused: Callable[[Partition, int, OutRecord], tuple[Partition, OutRecord]]
+    """Given where a record should have gone that the broker refuses for ever, the index of what it answers, and the
+    record: where to send what in its place."""
     loads: int = 0
 
 
@@ -219,12 +220,12 @@ class Publisher:
             return
         lane.limit = None
         chunk = lane.chunks[0]
-        index, source = chunk.start, chunk.load.sources[chunk.start]
+        index, source, output = chunk.start, chunk.load.sources[chunk.start], chunk.load.records[chunk.start]
         log.warning("output_refused", topic=partition.topic, partition=partition.partition, error=type(error).__name__)
-        instead = chunk.delivery.on_refused(partition, source)
+        destination, instead = chunk.delivery.on_refused(partition, source, output)
         chunk.load = _without(chunk.load, index)
         # Queued before the refused one is taken off, or its delivery could look complete.
-        self.put(chunk.delivery, instead)
+        self.put(chunk.delivery, {destination: Load([instead], [source])})
         if chunk.start == len(chunk.load.records):
             lane.chunks.popleft()
             chunk.delivery.loads -= 1

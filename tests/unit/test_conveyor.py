@@ -17,7 +17,7 @@ from stream.errors import BrokerError
 from stream.events import SourceRecord
 from stream.kafka.conveyor import Conveyor
 from stream.kafka.ledger import Ledger, Partition, Slice
-from stream.kafka.publisher import Load, Publisher
+from stream.kafka.publisher import Load, OutRecord, Publisher
 from stream.telemetry import Telemetry
 from tests.batches import Broker
 from tests.spine import records
@@ -31,7 +31,7 @@ class Echo:
 
     def __init__(self) -> None:
         self.units: list[tuple[int, list[int]]] = []
-        self.refusals: list[tuple[int, Partition, Partition]] = []
+        self.refusals: list[tuple[int, OutRecord, Partition, Partition]] = []
         self.hold = threading.Event()
         self.hold.set()
 
@@ -42,9 +42,11 @@ class Echo:
             raise RuntimeError("a bug")
         return {Partition("out", partition.partition): load(*(record.value or b"" for record in records))}
 
-    def refused(self, record: SourceRecord, *, source: Partition, destination: Partition) -> Mapping[Partition, Load]:
-        self.refusals.append((record.offset, source, destination))
-        return {EXTRA: load(b"instead")}
+    def refused(
+        self, record: SourceRecord, output: OutRecord, *, source: Partition, destination: Partition
+    ) -> tuple[Partition, OutRecord]:
+        self.refusals.append((record.offset, output, source, destination))
+        return EXTRA, (b"key", b"instead", [])
 
 
 def load(*values: bytes) -> Load:
@@ -338,14 +340,14 @@ def test_what_a_person_must_mend_stops_the_worker() -> None:
 
 
 def test_the_stage_says_what_to_send_in_place_of_a_refused_output() -> None:
-    """The stage is told whose output was refused, and where; what it says is sent before the unit is done."""
+    """The stage is told which output was refused, whose and where; what it says is sent before the unit is done."""
     broker = Broker(lambda _partition, values: MessageSizeTooLargeError() if b"7" in values else None)
 
     async def run() -> None:
         async with running(broker) as line:
             line.submit(10, partition=3)
             await line.idle()
-            assert line.stage.refusals == [(7, Partition("in", 3), Partition("out", 3))]
+            assert line.stage.refusals == [(7, (b"key", b"7", []), Partition("in", 3), Partition("out", 3))]
             assert line.out(3) == [0, 1, 2, 3, 4, 5, 6, 8, 9]
             assert broker.logs[EXTRA] == [b"instead"]
             assert line.ledger.committable() == {Partition("in", 3): 10}

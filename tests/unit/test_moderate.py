@@ -61,11 +61,12 @@ def test_a_dead_letter_is_the_record_itself() -> None:
 
 def test_a_refused_decision_becomes_a_dead_letter() -> None:
     """The event of a decision that no topic takes is kept, with the reason that there is none."""
-    loads = stage().refused(record(event(), 5), source=SOURCE, destination=DECISIONS)
-    ((_, value, headers),) = loads[DEAD].records
+    made, given = stage(), record(event(), 5)
+    decision = made.run(SOURCE, [given])[DECISIONS].records[0]
+    destination, (_, value, headers) = made.refused(given, decision, source=SOURCE, destination=DECISIONS)
     letter = deadletter.decode(headers)
     assert isinstance(letter, deadletter.DeadLetter)
-    assert (value, letter.reason, letter.offset) == (event(), "output_refused", 5)
+    assert (destination, value, letter.reason, letter.offset) == (DEAD, event(), "output_refused", 5)
 
 
 @pytest.mark.parametrize(
@@ -78,33 +79,67 @@ def test_a_refused_decision_becomes_a_dead_letter() -> None:
 )
 def test_a_refused_review_record_is_sent_without_its_event(text: str, document: bytes | None, why: str) -> None:
     """A person is still asked, for the same reason as before, and told that the event was too large."""
-    made = stage(document)
-    before = made.run(SOURCE, [record(event(text=text), 5)])[REVIEW].records[0]
-    ((key, value, headers),) = made.refused(record(event(text=text), 5), source=SOURCE, destination=REVIEW)[
-        REVIEW
-    ].records
-    kept, sent = json.loads(before[1] or b""), json.loads(value or b"")
-    assert (key, headers) == (b"key-5", TRACE)
-    assert (sent["why"], sent["event"], sent["event_omitted"]) == (why, None, "too_large")
-    for decision in (kept["decision"], sent["decision"]):
-        del decision["decided_at"]
-    assert sent["decision"] == kept["decision"]
+    made, given = stage(document), record(event(text=text), 5)
+    before = made.run(SOURCE, [given])[REVIEW].records[0]
+    destination, (key, value, headers) = made.refused(given, before, source=SOURCE, destination=REVIEW)
+    assert (destination, key, headers) == (REVIEW, b"key-5", TRACE)
+    assert json.loads(value or b"") == json.loads(before[1] or b"") | {"event": None, "event_omitted": "too_large"}
+    assert json.loads(value or b"")["why"] == why
+
+
+def test_a_refused_review_record_keeps_the_decision_that_was_published() -> None:
+    """Whatever policy came into force since, a person sees the very bytes of the decision that everybody else sees."""
+    made, given = stage(), record(event(text="-1,-9", groups={"event": ["null"]}), 5)
+    loads = made.run(SOURCE, [given])
+    made.pipeline = spine(policy(version="2")).pipeline
+    after = made.run(SOURCE, [given])
+    refused = loads[REVIEW].records[0]
+    _, (_, value, _) = made.refused(given, refused, source=SOURCE, destination=REVIEW)
+    decision = loads[DECISIONS].records[0][1]
+    assert decision != after[DECISIONS].records[0][1]
+    assert decision is not None
+    assert value is not None
+    assert b'"decision":' + decision + b',"event":null' in value
+
+
+def test_a_review_record_shrinks_until_nothing_is_left_to_leave_out() -> None:
+    """Behind its event go its key and headers, which anybody may make large; after that the topic is not set up."""
+    made, given = stage(), record(event(text="-1,-9"), 5)
+    without_event = made.refused(given, made.run(SOURCE, [given])[REVIEW].records[0], source=SOURCE, destination=REVIEW)
+    bare = made.refused(given, without_event[1], source=SOURCE, destination=REVIEW)
+    assert bare == (REVIEW, (None, without_event[1][1], []))
+    with pytest.raises(BrokerError, match=r"review .*offset 5.*max\.message\.bytes"):
+        made.refused(given, bare[1], source=SOURCE, destination=REVIEW)
 
 
 def test_a_refused_dead_letter_is_sent_without_its_value() -> None:
     """What no topic takes is at least written down: where it was and how large."""
-    loads = stage().refused(record(b"x" * 1000, 5), source=SOURCE, destination=DEAD)
-    ((_, value, headers),) = loads[DEAD].records
+    made, given = stage(), record(b"x" * 1000, 5)
+    refused = made.run(SOURCE, [given])[DEAD].records[0]
+    destination, (_, value, headers) = made.refused(given, refused, source=SOURCE, destination=DEAD)
     letter = deadletter.decode(headers)
     assert isinstance(letter, deadletter.DeadLetter)
-    assert (value, letter.value_omitted, letter.offset) == (None, True, 5)
+    assert (destination, value, letter.value_omitted, letter.offset) == (DEAD, None, True, 5)
     assert "1000 bytes" in letter.error
+
+
+def test_a_tombstone_whose_key_is_refused_is_written_down_without_it() -> None:
+    """A record that has no value to leave out may still be too large, and stops nobody."""
+    made, given = stage(), Record(None, 5, key=b"k" * 100_000)
+    refused = made.run(SOURCE, [given])[DEAD].records[0]
+    destination, (key, _, headers) = made.refused(given, refused, source=SOURCE, destination=DEAD)
+    letter = deadletter.decode(headers)
+    assert isinstance(letter, deadletter.DeadLetter)
+    assert (destination, key, letter.offset) == (DEAD, None, 5)
 
 
 def test_a_topic_that_refuses_everything_stops_the_worker() -> None:
     """Where even the smallest dead letter is refused there is nothing left to send; the error says what to raise."""
+    made, given = stage(), record(None)
+    refused = made.run(SOURCE, [given])[DEAD].records[0]
+    smallest = made.refused(given, refused, source=SOURCE, destination=DEAD)[1]
     with pytest.raises(BrokerError, match=r"max\.message\.bytes"):
-        stage().refused(record(None), source=SOURCE, destination=DEAD)
+        made.refused(given, smallest, source=SOURCE, destination=DEAD)
 
 
 def test_what_was_done_is_counted() -> None:

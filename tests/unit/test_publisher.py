@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from stream.kafka.publisher import Delivery, Load, OutRecord, Publisher
 from tests.batches import Broker
 
 DECISIONS, REVIEW = Partition("content.decisions", 0), Partition("content.review", 0)
+LETTERS = Partition("content.dead-letter", 0)
+Refusal = tuple[Partition, int, OutRecord]
 
 
 class SlowBroker(Broker):
@@ -44,13 +47,23 @@ def load(*values: str) -> Load:
     return Load(records, range(len(values)))
 
 
-async def published(broker: Broker, *units: dict[Partition, Load], replace: str | None = None) -> list[int]:
-    """Publish units of work until all are done; return the numbers of the units in the order they were done."""
+async def published(
+    broker: Broker,
+    *units: dict[Partition, Load],
+    replace: Sequence[str] = (),
+    refusals: list[Refusal] | None = None,
+) -> list[int]:
+    """Publish units of work until all are done; return the numbers of the units in the order they were done.
+
+    What is refused is replaced by the values of `replace`, one after the other, and kept in `refusals`.
+    """
     done: list[int] = []
+    refusals = [] if refusals is None else refusals
     publisher = Publisher(lambda: broker, on_round=lambda _records, _seconds: None)
 
-    def refused(destination: Partition, _source: int) -> dict[Partition, Load]:
-        return {} if replace is None else {Partition("content.dead-letter", destination.partition): load(replace)}
+    def refused(destination: Partition, source: int, output: OutRecord) -> tuple[Partition, OutRecord]:
+        refusals.append((destination, source, output))
+        return LETTERS, (b"key", replace[len(refusals) - 1].encode(), [])
 
     task = asyncio.create_task(publisher.run())
     for number, unit in enumerate(units):
@@ -119,9 +132,19 @@ def test_a_refused_record_is_replaced_and_its_neighbours_are_written(position: i
     bad = values[position].encode()
     broker = Broker(lambda _partition, batch: MessageSizeTooLargeError() if bad in batch else None)
     units = ({DECISIONS: load(*values[:3])}, {DECISIONS: load(*values[3:])})
-    assert sorted(asyncio.run(published(broker, *units, replace="sorry"))) == [0, 1]
+    assert sorted(asyncio.run(published(broker, *units, replace=["sorry"]))) == [0, 1]
     assert broker.logs[DECISIONS] == [v.encode() for v in values if v.encode() != bad]
-    assert broker.logs[Partition("content.dead-letter", 0)] == [b"sorry"]
+    assert broker.logs[LETTERS] == [b"sorry"]
+
+
+def test_what_takes_the_place_of_a_refused_record_answers_the_same_one() -> None:
+    """Where the substitute is refused as well, it is asked about under its own destination and for the same input."""
+    broker = Broker(lambda _partition, batch: MessageSizeTooLargeError() if {b"b", b"large"} & set(batch) else None)
+    refusals: list[Refusal] = []
+    unit = {DECISIONS: load("a", "b", "c")}
+    assert asyncio.run(published(broker, unit, replace=["large", "small"], refusals=refusals)) == [0]
+    assert refusals == [(DECISIONS, 1, (b"key", b"b", [])), (LETTERS, 1, (b"key", b"large", []))]
+    assert broker.logs == {DECISIONS: [b"a", b"c"], LETTERS: [b"small"]}
 
 
 def test_a_broker_that_lets_us_write_nothing_is_a_persons_business() -> None:
@@ -138,7 +161,9 @@ def test_abandoned_work_is_never_acknowledged() -> None:
         done: list[int] = []
         broker = Broker()
         publisher = Publisher(lambda: broker, on_round=lambda _records, _seconds: None)
-        publisher.put(Delivery(lambda: done.append(0), lambda _destination, _source: {}), {DECISIONS: load("a")})
+        publisher.put(
+            Delivery(lambda: done.append(0), lambda *_refusal: (REVIEW, (None, None, []))), {DECISIONS: load("a")}
+        )
         publisher.abandon()
         task = asyncio.create_task(publisher.run())
         for _ in range(10):
@@ -158,10 +183,10 @@ def test_work_put_after_what_was_abandoned_is_not_idle() -> None:
         broker = SlowBroker()
         publisher = Publisher(lambda: broker, on_round=lambda _records, _seconds: None)
         task = asyncio.create_task(publisher.run())
-        publisher.put(Delivery(lambda: None, lambda _destination, _source: {}), {DECISIONS: load("old")})
+        publisher.put(Delivery(lambda: None, lambda *_refusal: (REVIEW, (None, None, []))), {DECISIONS: load("old")})
         await broker.next_round()
         publisher.abandon()
-        publisher.put(Delivery(lambda: None, lambda _destination, _source: {}), {DECISIONS: load("new")})
+        publisher.put(Delivery(lambda: None, lambda *_refusal: (REVIEW, (None, None, []))), {DECISIONS: load("new")})
         await broker.next_round()
         assert not publisher.is_idle
         task.cancel()
