@@ -160,7 +160,7 @@ class Settings(BaseModel):
     )
     policy: Path = Field(Path("ops/policies/default.yaml"), description="Policy file; reloaded when it changes.")
     provider: Literal["cpu", "cuda"] = Field(
-        "cpu", description="Execution provider; with cuda a worker without CUDA refuses to start."
+        "cpu", description="Execution provider; with cuda a worker without CUDA, or with the stub, refuses to start."
     )
     max_batch_tokens: int = Field(
         16384, ge=128, le=1_048_576, description="Token budget of one model call, padding included."

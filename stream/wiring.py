@@ -17,6 +17,7 @@ from stream import bundle as bundles
 from stream.bundle import HarmCalibration
 from stream.decode import DecodeLimits, Decoder
 from stream.encode import DecisionEncoder, Provenance, ReviewOptions
+from stream.errors import ProviderError
 from stream.fairness import CountSettings, FairnessCounter, FairnessMerger, ReportSettings
 from stream.kafka.conveyor import Conveyor
 from stream.kafka.fairness import FairnessStage
@@ -66,6 +67,11 @@ class Model:
 def load_model(settings: Settings) -> Model:
     """Verify and load the bundle, warm. Raises `BundleError` or `ProviderError`."""
     if settings.bundle == STUB:
+        if settings.provider != "cpu":
+            raise ProviderError(
+                f"provider is {settings.provider}, but bundle is {STUB}: the stub scores without a model and uses no "
+                "GPU; set bundle to the folder of a model bundle, or provider to cpu"
+            )
         return Model(StubScorer(), _stub_calibration(), "stub", "stub")
     bundle = bundles.load(settings.bundle)
     from stream.scoring.onnx import OnnxScorer  # noqa: PLC0415 - ONNX Runtime takes 0.2 s to import; the stub needs none

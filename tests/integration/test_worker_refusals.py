@@ -40,6 +40,7 @@ MISTAKES = [
     Mistake("a folder that is no bundle", r"manifest\.json", {"bundle": "ops"}),
     Mistake("a broken policy", r"foreign-decisions\.yaml:\d+: ", {"policy": "ops/mappings/foreign-decisions.yaml"}),
     Mistake("a mapping for decisions", r"kind: event", {"mapping": "ops/mappings/foreign-decisions.yaml"}),
+    Mistake("a GPU for the stub", r"provider is cuda.*bundle is stub.*provider to cpu", {"provider": "cuda"}),
     Mistake("no CUDA", r"CUDA", {"bundle": "models/lite", "provider": "cuda"}),
 ]
 
