@@ -22,12 +22,15 @@ from stream.events import (
 )
 from stream.pipeline import Moderated
 
-__all__ = ["DecisionEncoder", "Provenance", "ReviewOptions", "without_event"]
+__all__ = ["NO_REVIEW", "REVIEW_WHYS", "DecisionEncoder", "Provenance", "ReviewOptions", "review_whys", "without_event"]
 
 PROBABILITY_DECIMALS = 6
 """Probabilities are written to a millionth: finer than any calibration set can tell apart."""
 
 NO_HARMS = b',"harms":{}'
+
+REVIEW_WHYS = tuple(ReviewWhy)
+NO_REVIEW = np.int8(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +185,10 @@ class DecisionEncoder:
         self, moderated: Moderated, decisions: Sequence[bytes], records: Sequence[SourceRecord]
     ) -> tuple[list[int], list[bytes]]:
         """Encode what people should look at; rows of `moderated`, ascending, and one review record for each."""
-        verdicts, review = moderated.verdicts, moderated.policy.actions.index(Action.REVIEW)
-        rows = np.flatnonzero((verdicts.actions == review) | verdicts.audited).tolist()
-        positions = moderated.events.positions
+        whys, positions = review_whys(moderated), moderated.events.positions
+        rows = np.flatnonzero(whys != NO_REVIEW).tolist()
         return rows, [
-            self._review_record(decisions[row], _review_why(moderated, row), records[int(positions[row])].value)
+            self._review_record(decisions[row], REVIEW_WHYS[whys[row]], records[int(positions[row])].value)
             for row in rows
         ]
 
@@ -217,15 +219,20 @@ def without_event(review: bytes) -> bytes:
     return msgspec.json.encode(msgspec.structs.replace(record, event=msgspec.Raw(b"null"), event_omitted="too_large"))
 
 
-def _review_why(moderated: Moderated, row: int) -> ReviewWhy:
-    """Why a person is asked about one event, given that a person is."""
-    if moderated.policy.actions[moderated.verdicts.actions[row]] != Action.REVIEW:
-        return ReviewWhy.AUDIT_SAMPLE
-    if not moderated.verdicts.moderated[row]:
-        return ReviewWhy.FAIL_RULE
-    if (moderated.selections[row] == Selection.ABSTAIN).any():
-        return ReviewWhy.ABSTAINED
-    return ReviewWhy.POLICY
+def review_whys(moderated: Moderated) -> NDArray[np.int8]:
+    """Why a person is asked about each of m events, (m,) int8 index into `REVIEW_WHYS`, or `NO_REVIEW`."""
+    verdicts = moderated.verdicts
+    reviewed = verdicts.actions == moderated.policy.actions.index(Action.REVIEW)
+    abstained = (moderated.selections == Selection.ABSTAIN).any(axis=1)
+    why: NDArray[np.int8] = np.full(len(reviewed), NO_REVIEW)
+    for where, reason in (
+        (verdicts.audited, ReviewWhy.AUDIT_SAMPLE),
+        (reviewed, ReviewWhy.POLICY),
+        (reviewed & abstained, ReviewWhy.ABSTAINED),
+        (reviewed & ~verdicts.moderated, ReviewWhy.FAIL_RULE),
+    ):
+        why[where] = REVIEW_WHYS.index(reason)
+    return why
 
 
 def _reasons(moderated: Moderated, names: Sequence[str]) -> list[list[str]]:
