@@ -8,20 +8,36 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
+from threading import Lock
 from typing import Any, Literal
 
+import numpy as np
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from numpy.typing import NDArray
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-__all__ = ["FORBIDDEN_KEYS", "Telemetry", "configure_logging"]
+from stream.events import Action, FailCondition, RejectReason, ReviewWhy
+
+__all__ = ["FORBIDDEN_KEYS", "ModerateMetrics", "Telemetry", "ValuesHistogram", "configure_logging", "count_each"]
 
 FORBIDDEN_KEYS = frozenset({"text", "prompt", "content", "value", "groups", "author", "image", "password"})
 """Keys that may not appear in a log event; a value under one of them is replaced before anything is written."""
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+AGES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
 RECORDS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
 
 
@@ -60,6 +76,10 @@ def configure_logging(log_format: Literal["auto", "json", "console"], level: str
     for name in ("faust", "mode", "aiokafka", "kafka"):
         # What the clients say in passing nobody reads, and a fifth of Faust's processor time goes into it.
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Its one warning is that a timer "is overlapping", which none does: the next run waits for the last. What it means
+    # is that a commit took longer than `commit_interval_s`, as it does wherever processors are short or a broker is
+    # away, and the next one commits what this one could not. A commit that fails is a line of our own.
+    logging.getLogger("mode.timers").setLevel(logging.ERROR)
 
 
 def _redact(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -70,23 +90,15 @@ def _redact(_logger: Any, _method: str, event: structlog.typing.EventDict) -> st
 
 
 class Telemetry:
-    """The metrics of one worker, in a registry of its own."""
+    """The metrics of every worker, in a registry of its own. What a stage does is counted by the stage's metrics."""
 
     content_type = CONTENT_TYPE_LATEST
 
     def __init__(self) -> None:
+        # Half as many series again, and nothing here asks when one began.
+        disable_created_metrics()  # type: ignore[no-untyped-call] # it has no types
         self.registry = registry = CollectorRegistry()
         self.events = Counter("fairway_events", "Records taken in.", registry=registry)
-        self.decisions = Counter("fairway_decisions", "Decisions by action.", ["action"], registry=registry)
-        self.abstentions = Counter(
-            "fairway_abstentions", "Events with an abstention, by harm.", ["harm"], registry=registry
-        )
-        self.unmoderated = Counter(
-            "fairway_unmoderated", "Decisions made by a fail rule, by condition.", ["condition"], registry=registry
-        )
-        self.dead_letters = Counter(
-            "fairway_dead_letters", "Inputs without decision, by reason.", ["reason"], registry=registry
-        )
         self.step_seconds = Histogram(
             "fairway_step_seconds",
             "Time a unit of records spends in each step.",
@@ -94,6 +106,8 @@ class Telemetry:
             buckets=SECONDS,
             registry=registry,
         )
+        for step in ("queue", "run_and_publish", "publish"):
+            self.step_seconds.labels(step)
         self.unit_records = Histogram(
             "fairway_unit_records",
             "Records worked on together: how full batches are.",
@@ -104,11 +118,6 @@ class Telemetry:
             "fairway_publish_records", "Records acknowledged per publishing round.", buckets=RECORDS, registry=registry
         )
         self.rebalances = Counter("fairway_rebalances", "Times partitions were taken away.", registry=registry)
-        self.policy_reloads = Counter(
-            "fairway_policy_reloads", "Policy files seen change, by what became of them.", ["result"], registry=registry
-        )
-        self.model = Info("fairway_model", "The model in force.", registry=registry)
-        self.policy = Info("fairway_policy", "The policy in force.", registry=registry)
 
     # --- told by the shell ---------------------------------------------------------------------------------------
     def unit_started(self, records: int, queued_s: float) -> None:
@@ -139,6 +148,84 @@ class Telemetry:
         return generate_latest(self.registry)
 
 
+class ModerateMetrics:
+    """What the moderate stage does, in the registry of its worker. `harms` are the bundle's."""
+
+    def __init__(self, telemetry: Telemetry, *, harms: Sequence[str]) -> None:
+        registry = telemetry.registry
+        conditions = [condition.name.lower() for condition in FailCondition]
+        self.decisions = _counter(registry, "fairway_decisions", "Decisions by action.", action=Action)
+        self.abstentions = _counter(registry, "fairway_abstentions", "Events with an abstention, by harm.", harm=harms)
+        self.unmoderated = _counter(
+            registry,
+            "fairway_unmoderated",
+            "Decisions made by a fail rule, by condition and the action taken; two conditions count under both.",
+            condition=conditions,
+            action=Action,
+        )
+        self.reviews = _counter(registry, "fairway_reviews", "Review records, by why a person is asked.", why=ReviewWhy)
+        self.dead_letters = _counter(
+            registry, "fairway_dead_letters", "Inputs without decision, by reason.", reason=RejectReason
+        )
+        self.policy_reloads = _counter(
+            registry,
+            "fairway_policy_reloads",
+            "Policy files seen change, by what became of them.",
+            result=("accepted", "refused"),
+        )
+        self.decision_age = ValuesHistogram(
+            "fairway_decision_age_seconds", "Age of events when they were decided.", bounds=AGES
+        )
+        registry.register(self.decision_age)
+        self.model = Info("fairway_model", "The model in force.", registry=registry)
+        self.policy = Info("fairway_policy", "The policy in force.", registry=registry)
+        self._steps = [telemetry.step_seconds.labels(step) for step in ("decode", "score", "decide")]
+
+    def unit_moderated(self, decode_s: float, score_s: float, decide_s: float) -> None:
+        """Time the steps of a unit in the stage's thread. Deciding is all after the model, from calibration to JSON."""
+        for step, seconds in zip(self._steps, (decode_s, score_s, decide_s), strict=True):
+            step.observe(seconds)
+
+
+def count_each(counter: Counter, names: Sequence[str], numbers: NDArray[np.integer], *labels: str) -> None:
+    """Count (m,) indices into `names`, each under its name as the last label; `labels` are those before it."""
+    for name, count in zip(names, np.bincount(numbers, minlength=len(names)).tolist(), strict=True):
+        if count:
+            counter.labels(*labels, name).inc(count)
+
+
+class ValuesHistogram(Collector):
+    """A histogram of many values at once: prometheus_client's own takes one at a time, 2 µs for each event.
+
+    `bounds` are the buckets' upper bounds, each part of its bucket.
+    """
+
+    def __init__(self, name: str, description: str, *, bounds: Sequence[float]) -> None:
+        self._name, self._description, self._bounds = name, description, np.array(bounds)
+        self._counts = np.zeros(len(bounds) + 1, np.int64)
+        self._sum = 0.0
+        self._lock = Lock()  # values come from the stage's thread, scrapes from the event loop
+
+    def observe(self, values: NDArray[np.float64]) -> None:
+        """Count (m,) values. What is below zero counts as zero, as Prometheus takes a sum that falls for a restart."""
+        values = np.maximum(values, 0.0)
+        counts = np.bincount(np.searchsorted(self._bounds, values), minlength=len(self._counts))
+        with self._lock:
+            self._counts += counts
+            self._sum += float(values.sum())
+
+    def collect(self) -> list[Metric]:
+        """Write the buckets, cumulative as Prometheus has them."""
+        with self._lock:
+            counts, total = self._counts.cumsum().tolist(), self._sum
+        bounds = [*map(str, self._bounds.tolist()), "+Inf"]
+        return [
+            HistogramMetricFamily(
+                self._name, self._description, buckets=list(zip(bounds, counts, strict=True)), sum_value=total
+            )
+        ]
+
+
 class _Lag(Collector):
     """Records per partition that are in the topic and not committed, read when scraped."""
 
@@ -150,3 +237,11 @@ class _Lag(Collector):
         for (topic, partition), records in self._lag().items():
             family.add_metric([topic, str(partition)], records)
         return [family]
+
+
+def _counter(registry: CollectorRegistry, name: str, description: str, **labels: Iterable[str]) -> Counter:
+    """Make a counter with all its series: one that begins with its first event hides that event from `rate`."""
+    counter = Counter(name, description, list(labels), registry=registry)
+    for values in product(*labels.values()):
+        counter.labels(*values)
+    return counter

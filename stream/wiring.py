@@ -30,7 +30,7 @@ from stream.pipeline import Pipeline
 from stream.policy import CompiledPolicy, PolicyWatch, compile_policy
 from stream.scoring import STUB_HARMS, Scorer, StubScorer
 from stream.settings import Settings
-from stream.telemetry import Telemetry
+from stream.telemetry import ModerateMetrics, Telemetry
 from stream.uncertainty import Calibrator
 
 __all__ = [
@@ -119,17 +119,18 @@ def moderate_worker(settings: Settings, telemetry: Telemetry, *, model: Model | 
     policy = compile_policy(settings.policy, model.calibration)
     pipeline = build_pipeline(settings, model, policy)
     topics = OutputTopics(settings.decisions_topic, settings.review_topic, settings.dead_letter_topic)
+    metrics = ModerateMetrics(telemetry, harms=model.scorer.harms)
     stage = ModerateStage(
-        pipeline, build_encoder(settings, model, pipeline), topics, telemetry, worker=worker_name(settings)
+        pipeline, build_encoder(settings, model, pipeline), topics, metrics, worker=worker_name(settings)
     )
-    telemetry.model.info({"bundle": model.bundle_digest, "provider": model.scorer.provider})
-    telemetry.policy.info({"name": policy.name, "digest": policy.digest})
+    metrics.model.info({"bundle": model.bundle_digest, "provider": model.scorer.provider})
+    metrics.policy.info({"name": policy.name, "digest": policy.digest})
     plan = StagePlan(
         name="moderate",
         topics=[settings.events_topic],
         stage=stage,
         max_records=settings.slice_max_records,
-        housekeeping=_reload_policy(settings, model, stage, telemetry),
+        housekeeping=_reload_policy(settings, model, stage, metrics),
     )
     return build_worker(settings, plan, telemetry)
 
@@ -181,7 +182,7 @@ def _mapping(settings: Settings) -> FieldMapping | None:
 
 
 def _reload_policy(
-    settings: Settings, model: Model, stage: ModerateStage, telemetry: Telemetry
+    settings: Settings, model: Model, stage: ModerateStage, metrics: ModerateMetrics
 ) -> Callable[[Conveyor], Awaitable[None]]:
     """Look at the policy file now and then; put a good one in force between two units, leave a bad one out."""
     watch = PolicyWatch(settings.policy, model.calibration, stage.pipeline.policy)
@@ -194,11 +195,11 @@ def _reload_policy(
                 continue
             if isinstance(change, CompiledPolicy):
                 stage.pipeline = replace(stage.pipeline, policy=change)
-                telemetry.policy.info({"name": change.name, "digest": change.digest})
-                telemetry.policy_reloads.labels("accepted").inc()
+                metrics.policy.info({"name": change.name, "digest": change.digest})
+                metrics.policy_reloads.labels("accepted").inc()
                 log.info("policy_replaced", policy=change.digest)
             else:
-                telemetry.policy_reloads.labels("refused").inc()
+                metrics.policy_reloads.labels("refused").inc()
                 log.error("policy_refused", error=str(change), in_force=stage.pipeline.policy.digest)
 
     return reload_for_ever

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stream.encode import DecisionEncoder, without_event
+from stream.encode import NO_REVIEW, REVIEW_WHYS, DecisionEncoder, review_whys, without_event
 from stream.errors import BrokerError
 from stream.events import FailCondition, Rejected, RejectReason, Selection, SourceRecord
 from stream.kafka import deadletter
 from stream.kafka.ledger import Partition
 from stream.kafka.publisher import Load, OutRecord
 from stream.pipeline import Moderated, Pipeline
-from stream.telemetry import Telemetry
+from stream.scoring.timed import TimedScorer
+from stream.telemetry import ModerateMetrics, count_each
 
 __all__ = ["TRACE_HEADERS", "ModerateStage", "OutputTopics"]
 
@@ -39,26 +41,37 @@ class ModerateStage:
     """Runs the pipeline in force on each unit. `pipeline` may be replaced at any time; a unit sees one of them."""
 
     def __init__(
-        self, pipeline: Pipeline, encoder: DecisionEncoder, topics: OutputTopics, telemetry: Telemetry, *, worker: str
+        self,
+        pipeline: Pipeline,
+        encoder: DecisionEncoder,
+        topics: OutputTopics,
+        metrics: ModerateMetrics,
+        *,
+        worker: str,
     ) -> None:
         self.pipeline = pipeline
-        self._encoder, self._topics, self._telemetry, self._worker = encoder, topics, telemetry, worker
+        self._encoder, self._topics, self._metrics, self._worker = encoder, topics, metrics, worker
 
     def run(self, partition: Partition, records: Sequence[SourceRecord]) -> Mapping[Partition, Load]:
         """Moderate records of one partition; outputs keep its number, its keys and its order."""
-        now = time.time()
+        now, started_at = time.time(), time.perf_counter()
         topic, number = partition
-        moderated = self.pipeline.run(records, topic=topic, partition=number, now=now)
+        pipeline = self.pipeline
+        timed = TimedScorer(pipeline.scorer)
+        moderated = replace(pipeline, scorer=timed).run(records, topic=topic, partition=number, now=now)
         decisions = self._encoder.decisions(moderated, topic=topic, partition=number, now=now)
         rows, reviews = self._encoder.reviews(moderated, decisions, records)
         positions: list[int] = moderated.events.positions.tolist()
         reviewed = [positions[row] for row in rows]
-        self._count(moderated)
-        return {
+        loads = {
             Partition(self._topics.decisions, number): _load(records, positions, decisions),
             Partition(self._topics.review, number): _load(records, reviewed, reviews),
             Partition(self._topics.dead_letter, number): self._dead_letters(partition, records, moderated.rejected),
         }
+        self._count(moderated, now)
+        decided_s = time.perf_counter() - timed.answered_at
+        self._metrics.unit_moderated(timed.asked_at - started_at, timed.answered_at - timed.asked_at, decided_s)
+        return loads
 
     def refused(
         self, record: SourceRecord, output: OutRecord, *, source: Partition, destination: Partition
@@ -68,7 +81,7 @@ class ModerateStage:
         Raises `BrokerError` where nothing smaller is left to send: then the topic refuses even what must fit.
         """
         if destination.topic == self._topics.decisions:
-            self._telemetry.dead_letters.labels(RejectReason.OUTPUT_REFUSED.value).inc()
+            self._metrics.dead_letters.labels(RejectReason.OUTPUT_REFUSED.value).inc()
             rejection = Rejected(
                 0, RejectReason.OUTPUT_REFUSED, f"the broker refused the record for {destination.topic}"
             )
@@ -91,25 +104,21 @@ class ModerateStage:
             [r.position for r in rejected],
         )
 
-    def _count(self, moderated: Moderated) -> None:
-        telemetry, verdicts = self._telemetry, moderated.verdicts
-        for action, count in zip(
-            moderated.policy.actions,
-            np.bincount(verdicts.actions, minlength=len(moderated.policy.actions)),
-            strict=True,
-        ):
-            if count:
-                telemetry.decisions.labels(action).inc(int(count))
+    def _count(self, moderated: Moderated, now: float) -> None:
+        metrics, verdicts, policy = self._metrics, moderated.verdicts, moderated.policy
+        count_each(metrics.decisions, policy.actions, verdicts.actions)
         # What was not scored was not abstained on: its fail rule is counted below.
-        abstained = (moderated.selections[moderated.scores.scored] == Selection.ABSTAIN).sum(axis=0)
-        for harm, count in zip(moderated.policy.harms, abstained, strict=True):
-            if count:
-                telemetry.abstentions.labels(harm).inc(int(count))
-        unmoderated = moderated.conditions[~verdicts.moderated]
+        _, abstained = (moderated.selections[moderated.scores.scored] == Selection.ABSTAIN).nonzero()
+        count_each(metrics.abstentions, policy.harms, abstained)
+        unmoderated = np.flatnonzero(~verdicts.moderated)
         for condition in FailCondition if len(unmoderated) else ():
-            telemetry.unmoderated.labels(condition.name.lower()).inc(int((unmoderated >> condition & 1).sum()))
-        for rejection in moderated.rejected:
-            telemetry.dead_letters.labels(rejection.reason.value).inc()
+            failed = unmoderated[moderated.conditions[unmoderated] >> condition & 1 == 1]
+            count_each(metrics.unmoderated, policy.actions, verdicts.actions[failed], condition.name.lower())
+        whys = review_whys(moderated)
+        count_each(metrics.reviews, REVIEW_WHYS, whys[whys != NO_REVIEW])
+        for reason, count in Counter(rejection.reason for rejection in moderated.rejected).items():
+            metrics.dead_letters.labels(reason).inc(count)
+        metrics.decision_age.observe(now - moderated.events.created_at)
 
 
 def _load(records: Sequence[SourceRecord], positions: Sequence[int], values: Sequence[bytes]) -> Load:

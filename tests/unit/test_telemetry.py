@@ -1,4 +1,4 @@
-"""What an operator sees: lines that can be read by a program and hold no content, and metrics that can be scraped."""
+"""What is logged: lines that a program can read and that hold no content."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
-from prometheus_client.parser import text_string_to_metric_families
 
-from stream.telemetry import FORBIDDEN_KEYS, Telemetry, configure_logging
+from stream.telemetry import FORBIDDEN_KEYS, configure_logging
 
 MARKER = "the quick brown fox"
 CLIENTS = ("faust", "mode", "aiokafka", "kafka")
+SET_UP = (*CLIENTS, "mode.timers")
 
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
     """Logging is the process's: put it back."""
     root = logging.getLogger()
-    handlers, levels = root.handlers[:], {logger: logger.level for logger in (root, *map(logging.getLogger, CLIENTS))}
+    handlers, levels = root.handlers[:], {logger: logger.level for logger in (root, *map(logging.getLogger, SET_UP))}
     yield
     root.handlers[:] = handlers
     for logger, level in levels.items():
@@ -119,64 +119,16 @@ def test_the_chatter_of_clients_is_left_out(name: str, capsys: pytest.CaptureFix
     assert [event["event"] for event in written(capsys)] == ["trouble"]
 
 
+def test_a_commit_that_takes_its_time_is_no_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """Timers of the client are heard when they fail, not when a run takes longer than the time between two."""
+    configure_logging("json", "debug")
+    logging.getLogger("mode.timers").warning("Timer %s is overlapping", "commit")
+    logging.getLogger("mode.timers").error("trouble")
+    assert [event["event"] for event in written(capsys)] == ["trouble"]
+
+
 def test_auto_is_json_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a terminal `auto` writes JSON."""
     configure_logging("auto", "info")
     structlog.get_logger("here").info("event")
     assert [event["event"] for event in written(capsys)] == ["event"]
-
-
-def families(telemetry: Telemetry) -> dict[str, dict[tuple[str, ...], float]]:
-    """Samples by metric and label values, as a scraper reads them."""
-    text = telemetry.exposition().decode()
-    return {
-        family.name: {(sample.name, *sample.labels.values()): sample.value for sample in family.samples}
-        for family in text_string_to_metric_families(text)
-    }
-
-
-def test_metrics_are_named_as_prometheus_wants() -> None:
-    """Every metric has our prefix and a help text, a time is in seconds, and no label is a free text."""
-    telemetry = Telemetry()
-    telemetry.watch({"fairway_records_in_hand": ("Records.", lambda: 0.0)}, lambda: {("t", 0): 5})
-    closed = {"action", "harm", "condition", "reason", "step", "result", "topic", "partition", "le"}
-    for family in telemetry.registry.collect():
-        assert family.name.startswith("fairway_")
-        assert family.documentation.endswith(".")
-        assert not re.search(r"_(ms|millis|minutes|kb|mb)$", family.name)
-        labels = {label for sample in family.samples for label in sample.labels}
-        assert family.type == "info" or labels <= closed
-
-
-def test_what_the_shell_tells_is_counted() -> None:
-    """Units, rounds and their times are in the exposition."""
-    telemetry = Telemetry()
-    telemetry.unit_started(100, 0.2)
-    telemetry.unit_started(28, 0.0)
-    telemetry.unit_finished(0.5)
-    telemetry.round_published(128, 0.01)
-    found = families(telemetry)
-    assert found["fairway_events"][("fairway_events_total",)] == 128
-    assert found["fairway_unit_records"][("fairway_unit_records_sum",)] == 128
-    assert found["fairway_publish_records"][("fairway_publish_records_count",)] == 1
-    assert found["fairway_step_seconds"][("fairway_step_seconds_sum", "queue")] == pytest.approx(0.2)
-    assert found["fairway_step_seconds"][("fairway_step_seconds_sum", "run_and_publish")] == pytest.approx(0.5)
-
-
-def test_gauges_and_lag_are_read_when_scraped() -> None:
-    """What is watched has the value it has at the scrape, and a partition that is gone has no lag any more."""
-    telemetry, state, lag = Telemetry(), [1.0], {("t", 0): 10, ("t", 1): 0}
-    telemetry.watch({"fairway_records_in_hand": ("Records.", lambda: state[0])}, lambda: lag)
-    assert families(telemetry)["fairway_records_in_hand"][("fairway_records_in_hand",)] == 1.0
-    state[0] = 7.0
-    del lag["t", 1]
-    found = families(telemetry)
-    assert found["fairway_records_in_hand"][("fairway_records_in_hand",)] == 7.0
-    assert found["fairway_lag_records"] == {("fairway_lag_records", "0", "t"): 10.0}
-
-
-def test_two_workers_in_one_process_count_apart() -> None:
-    """Each has a registry of its own."""
-    first, second = Telemetry(), Telemetry()
-    first.unit_started(5, 0.0)
-    assert families(second)["fairway_events"][("fairway_events_total",)] == 0
