@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import faust
+from faust.exceptions import ConsumerNotStarted
 from faust.web import Request, Response, View
 
 from stream.kafka.conveyor import Conveyor
@@ -40,7 +41,10 @@ class Health:
     @property
     def is_ready(self) -> bool:
         """True when the model is warm (it is before the app starts) and partitions are assigned."""
-        return bool(self._app.started and not self._app.rebalancing and self._app.consumer.assignment())
+        try:
+            return bool(self._app.started and not self._app.rebalancing and self._app.consumer.assignment())
+        except ConsumerNotStarted:  # the pages are there a moment before the consumer's thread
+            return False
 
 
 def observe(app: faust.App, ledger: Ledger, publisher: Publisher, telemetry: Telemetry) -> None:

@@ -136,6 +136,8 @@ def _give_up() -> None:
 
 
 class _App(faust.App):
+    mundane_level = "debug"  # where it starts and stops is said once, by us
+
     async def on_first_start(self) -> None:
         """Make no folders for tables: there are none, and a container's working directory is often read-only."""
 
