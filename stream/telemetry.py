@@ -30,8 +30,17 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 from prometheus_client.registry import Collector
 
 from stream.events import Action, FailCondition, RejectReason, ReviewWhy
+from stream.fairness.observation import Uncounted
 
-__all__ = ["FORBIDDEN_KEYS", "ModerateMetrics", "Telemetry", "ValuesHistogram", "configure_logging", "count_each"]
+__all__ = [
+    "FORBIDDEN_KEYS",
+    "FairnessMetrics",
+    "ModerateMetrics",
+    "Telemetry",
+    "ValuesHistogram",
+    "configure_logging",
+    "count_each",
+]
 
 FORBIDDEN_KEYS = frozenset({"text", "prompt", "content", "value", "groups", "author", "image", "password"})
 """Keys that may not appear in a log event; a value under one of them is replaced before anything is written."""
@@ -185,6 +194,46 @@ class ModerateMetrics:
         """Time the steps of a unit in the stage's thread. Deciding is all after the model, from calibration to JSON."""
         for step, seconds in zip(self._steps, (decode_s, score_s, decide_s), strict=True):
             step.observe(seconds)
+
+
+class FairnessMetrics:
+    """What the fairness stage does, in the registry of its worker.
+
+    Counts are of what this worker has read, not of what the state holds: that moves with the partitions, and a counter
+    must not.
+    """
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        registry = telemetry.registry
+        self._counted = Counter("fairway_counted_decisions", "Decisions counted into a pane.", registry=registry)
+        self._uncounted = _counter(
+            registry,
+            "fairway_uncounted_decisions",
+            "Decisions read that are in no pane, by reason; the pane of a late one was closed.",
+            reason=("late", *Uncounted),
+        )
+        self._reports = Counter("fairway_reports", "Fairness reports written.", registry=registry)
+        self._open_panes = Gauge("fairway_open_panes", "Panes that decisions are counted into.", registry=registry)
+        self._merge_lag = Gauge(
+            "fairway_merge_lag_seconds",
+            "Event time that some partition has closed and no report has yet: how long reports wait for the slowest.",
+            registry=registry,
+        )
+
+    def watch(self, *, open_panes: Callable[[], float], merge_lag_s: Callable[[], float]) -> None:
+        """Read both at every scrape."""
+        self._open_panes.set_function(open_panes)
+        self._merge_lag.set_function(merge_lag_s)
+
+    def records_counted(self, outcomes: Mapping[str, int]) -> None:
+        """Count what became of records: `counted`, `late`, or a reason of `Uncounted`."""
+        for outcome, count in outcomes.items():
+            counter = self._counted if outcome == "counted" else self._uncounted.labels(outcome)
+            counter.inc(count)
+
+    def reports_written(self, reports: int) -> None:
+        """Count reports on their way to the topic."""
+        self._reports.inc(reports)
 
 
 def count_each(counter: Counter, names: Sequence[str], numbers: NDArray[np.integer], *labels: str) -> None:

@@ -30,7 +30,7 @@ from stream.pipeline import Pipeline
 from stream.policy import CompiledPolicy, PolicyWatch, compile_policy
 from stream.scoring import STUB_HARMS, Scorer, StubScorer
 from stream.settings import Settings
-from stream.telemetry import ModerateMetrics, Telemetry
+from stream.telemetry import FairnessMetrics, ModerateMetrics, Telemetry
 from stream.uncertainty import Calibrator
 
 __all__ = [
@@ -151,6 +151,7 @@ def fairness_worker(settings: Settings, telemetry: Telemetry) -> WorkerHandle:
         mapping = decision_converter(settings.mapping, max_depth=settings.max_json_depth)
     stage = FairnessStage(
         settings,
+        FairnessMetrics(telemetry),
         counter=lambda name, state: FairnessCounter(name, counting, state, mapping=mapping),
         merger=lambda names: FairnessMerger(counting, reporting, partitions=names),
     )

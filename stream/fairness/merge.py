@@ -100,6 +100,8 @@ class FairnessMerger:
         self._reported: dict[int, int] = {}  # by pane: the decisions in it when it was last reported
         self._floor = 0  # panes below will not be reported again
         self._unreadable = 0
+        self.waiting_s = 0.0
+        """Event time that some partition has closed and no report has yet, as of the last time reports were due."""
 
     @property
     def totals(self) -> Totals:
@@ -151,7 +153,14 @@ class FairnessMerger:
                 published += self._reports(index)
         closed_by_all = min((partition.closed_before for partition in partitions), default=0)
         self._forget(max(crowded_out, closed_by_all))
+        self.waiting_s = self._waiting() * self._pane_s
         return published
+
+    def _waiting(self) -> float:
+        """Panes between the oldest that is closed somewhere and in no report, and the latest that is closed."""
+        closed_before = max((partition.closed_before for partition in self._partitions.values()), default=0)
+        held = set().union(*(partition.panes for partition in self._partitions.values()))
+        return closed_before - min((held - self._reported.keys()) | {closed_before})
 
     def _reports(self, index: int) -> list[tuple[bytes, bytes]]:
         held = [partition.panes[index] for partition in self._partitions.values() if index in partition.panes]

@@ -12,6 +12,7 @@ more than `max_future_s` after its own record was written: one wrong clock must 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -93,6 +94,17 @@ class FairnessCounter:
     def next_offset(self) -> int:
         """The first offset that is not counted yet; 0 where nothing is."""
         return self._last_offset + 1
+
+    @property
+    def open_panes(self) -> int:
+        """Panes with decisions that are not closed. Any thread may ask."""
+        panes = list(self._tally.panes)  # at once, whatever is counted meanwhile
+        return sum(index >= self._closed_before for index in panes)
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """What became of all records, as of the last snapshot: `counted`, `late` or a reason of `Uncounted`."""
+        return Counter({"counted": self._tally.counted, "late": self._late, **self._tally.uncounted})
 
     @property
     def snapshot_due(self) -> bool:

@@ -24,6 +24,7 @@ from stream.kafka.ledger import Partition
 from stream.kafka.publisher import Load, OutRecord
 from stream.kafka.reading import Bounds, open_reader, partitions, read, snapshot
 from stream.settings import Settings
+from stream.telemetry import FairnessMetrics
 
 __all__ = ["FairnessStage"]
 
@@ -37,16 +38,21 @@ class FairnessStage:
     def __init__(
         self,
         settings: Settings,
+        metrics: FairnessMetrics,
         *,
         counter: Callable[[str, bytes | None], FairnessCounter],
         merger: Callable[[Sequence[str]], FairnessMerger],
     ) -> None:
         """`counter` makes one from a partition's name and latest state, `merger` one from all partitions' names."""
-        self._settings, self._new_counter, self._new_merger = settings, counter, merger
+        self._settings, self._metrics, self._new_counter, self._new_merger = settings, metrics, counter, merger
         self._state = Partition(settings.fairness_state_topic, 0)
         self._reports = Partition(settings.reports_topic, 0)
         self._counters: dict[Partition, FairnessCounter] = {}
         self._merger: FairnessMerger | None = None
+        metrics.watch(
+            open_panes=lambda: sum(counting.open_panes for counting in self._counters.values()),
+            merge_lag_s=lambda: self._merger.waiting_s if self._merger else 0.0,
+        )
 
     async def start_offsets(self, assigned: Iterable[Partition]) -> Mapping[Partition, int]:
         """Load the state of the partitions that are ours now; return where to read on."""
@@ -66,11 +72,13 @@ class FairnessStage:
         if partition == self._state:
             return self._merge(records)
         counter, states = self._counters[partition], []
+        before = counter.outcomes
         for start in range(0, len(records), COUNT_AT_ONCE):
             if counter.snapshot_due:
                 states.append(counter.snapshot())
             counter.count(records[start : start + COUNT_AT_ONCE])
         states.append(counter.snapshot())
+        self._metrics.records_counted(counter.outcomes - before)
         name = _name(partition).encode()
         return {self._state: _load([(name, state, []) for state in states])}
 
@@ -103,6 +111,7 @@ class FairnessStage:
     def _due(self) -> Load:
         merger = self._merger  # the event loop may put another one in its place
         due = merger.due(time.monotonic()) if merger else []
+        self._metrics.reports_written(len(due))
         return _load([(key, report, []) for key, report in due])
 
     def _read(self, *, merging: bool) -> _Found:

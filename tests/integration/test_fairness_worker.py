@@ -19,6 +19,7 @@ from stream.kafka.clients import open_admin
 from stream.kafka.fairness import FairnessStage
 from stream.kafka.ledger import Partition
 from stream.settings import Settings
+from stream.telemetry import FairnessMetrics, Telemetry
 from tests.conftest import own_settings
 from tests.decisions import START, decision
 from tests.decisions import records as decisions_of
@@ -145,6 +146,7 @@ def test_a_new_merger_learns_what_only_earlier_states_hold(kafka_settings: Setti
     send(settings, settings.fairness_state_topic, ((0, name.encode(), state, []) for state in states))
     stage = FairnessStage(
         settings,
+        FairnessMetrics(Telemetry()),
         counter=lambda _name, _state: counter,
         merger=lambda names: FairnessMerger(counting, ReportSettings(min_group_n=1), partitions=names),
     )
