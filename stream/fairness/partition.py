@@ -104,7 +104,8 @@ class FairnessCounter:
     @property
     def outcomes(self) -> Counter[str]:
         """What became of all records, as of the last snapshot: `counted`, `late` or a reason of `Uncounted`."""
-        return Counter({"counted": self._tally.counted, "late": self._late, **self._tally.uncounted})
+        uncounted = {str(reason): count for reason, count in self._tally.uncounted.items()}
+        return Counter({"counted": self._tally.counted, "late": self._late} | uncounted)
 
     @property
     def snapshot_due(self) -> bool:

@@ -17,11 +17,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from stream.events import Action, FailCondition, RejectReason, ReviewWhy, SourceRecord
+from stream.fairness import CountSettings, FairnessCounter, FairnessMerger, ReportSettings
+from stream.fairness.observation import Uncounted
 from stream.kafka.ledger import Partition
 from stream.kafka.moderate import ModerateStage, OutputTopics
 from stream.scoring import StubScorer
 from stream.scoring.timed import TimedScorer
-from stream.telemetry import ModerateMetrics, Telemetry, ValuesHistogram
+from stream.telemetry import FairnessMetrics, ModerateMetrics, Telemetry, ValuesHistogram
+from tests.decisions import START, decision
+from tests.decisions import records as decisions_of
 from tests.records import NOW
 from tests.spine import HARMS, TOPIC, event, policy, records, spine
 
@@ -59,6 +63,7 @@ def test_metrics_are_named_as_prometheus_wants() -> None:
     """Every metric has our prefix and a help text, a time is in seconds, and no label is a free text."""
     telemetry = Telemetry()
     ModerateMetrics(telemetry, harms=HARMS)
+    FairnessMetrics(telemetry)
     telemetry.watch({"fairway_records_in_hand": ("Records.", lambda: 0.0)}, lambda: {("t", 0): 5})
     closed = {"action", "harm", "condition", "reason", "step", "result", "why", "topic", "partition", "le"}
     for family in telemetry.registry.collect():
@@ -200,6 +205,56 @@ def test_the_age_of_events_is_from_creation_to_decision() -> None:
     expected = {"0.01": 1, "60.0": 1, "300.0": 2, "86400.0": 2, "+Inf": 3}
     assert {le: found[f'fairway_decision_age_seconds_bucket{{le="{le}"}}'] for le in expected} == expected
     assert found["fairway_decision_age_seconds_sum"] == pytest.approx(120 + 2 * 86400, abs=60)
+
+
+# --- the fairness stage ----------------------------------------------------------------------------------------------
+def test_records_count_by_what_became_of_them() -> None:
+    """Each record that a partition's counter takes is counted once: in a pane, too late for one, or for a reason."""
+    telemetry = Telemetry()
+    metrics = FairnessMetrics(telemetry)
+    counter = FairnessCounter("t:0", CountSettings(pane_s=10, lateness_s=20))
+    values = [None, b"{", decision(START), decision(START + 100), decision(START), decision(START + 99)]
+    for start in range(0, len(values), 2):
+        before = counter.outcomes
+        counter.count(decisions_of(values[start : start + 2], start=start))
+        counter.snapshot()
+        metrics.records_counted(counter.outcomes - before)
+    assert scraped(telemetry)["fairway_counted_decisions_total"] == 3
+    assert counted(telemetry, "fairway_uncounted_decisions_total") == {"tombstone": 1, "decode_error": 1, "late": 1}
+
+
+def test_reasons_not_to_count_are_there_from_the_start() -> None:
+    """Each is 0 before anything has happened."""
+    telemetry = Telemetry()
+    FairnessMetrics(telemetry)
+    named = {f'fairway_uncounted_decisions_total{{reason="{reason}"}}' for reason in ("late", *Uncounted)}
+    assert scraped(telemetry).keys() >= named
+
+
+def test_a_pane_is_open_until_it_is_closed() -> None:
+    """Panes that decisions were counted into are open as long as more may come."""
+    counter = FairnessCounter("t:0", CountSettings(pane_s=10, lateness_s=20, kept_panes=5))
+    opened = []
+    for second in (0, 5, 10, 29, 30, 31, 1000):
+        counter.count(decisions_of([decision(START + second)], start=counter.next_offset))
+        counter.snapshot()
+        opened.append(counter.open_panes)
+    assert opened == [1, 1, 2, 3, 3, 3, 1]
+
+
+def test_reports_wait_for_the_slowest_partition() -> None:
+    """The lag of the merge is the event time between the oldest pane that waits and the latest that is closed."""
+    counting = CountSettings(pane_s=10, lateness_s=20)
+    merger = FairnessMerger(counting, ReportSettings(min_group_n=1, idle_s=60), partitions=["t:0", "t:1"])
+    counters = [FairnessCounter(f"t:{number}", counting) for number in range(2)]
+    lags = []
+    for number, second in ((0, 0), (0, 30), (0, 59), (1, 40), (1, 59)):
+        counter = counters[number]
+        counter.count(decisions_of([decision(START + second)], start=counter.next_offset))
+        merger.update(b"t:%d" % number, counter.snapshot())
+        merger.due(0.0)
+        lags.append(merger.waiting_s)
+    assert lags == [0, 10, 30, 0, 0]
 
 
 # --- many values at once ---------------------------------------------------------------------------------------------
