@@ -47,7 +47,9 @@ class CopyStage:
         copies: list[OutRecord] = [(record.key, record.value, []) for record in records]
         return {Partition(self._sink, partition.partition): Load(copies, range(len(copies)))}
 
-    def refused(self, record: SourceRecord, *, source: Partition, destination: Partition) -> Mapping[Partition, Load]:
+    def refused(
+        self, record: SourceRecord, _output: OutRecord, *, source: Partition, destination: Partition
+    ) -> tuple[Partition, OutRecord]:
         """Nothing is refused in a benchmark."""
         raise AssertionError(f"{destination} refused a copy of {source} {record.offset}")
 
