@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.decode import unknown_fields
 from stream.events import (
     SCHEMA_VERSION,
     Action,
@@ -70,7 +69,7 @@ class _Varying(msgspec.Struct, frozen=True):
     tenant: str | None
     generator: str | None
     windows: int
-    unknown_fields: list[str]
+    unknown_fields: Sequence[str]
 
 
 class DecisionEncoder:
@@ -90,43 +89,28 @@ class DecisionEncoder:
         """Encode the m decisions, in order. `now` is seconds since the epoch."""
         encode, actions = self._encode, moderated.policy.actions
         prefix, same = f"{topic}:{partition}:", self._same(moderated, now)
-        rows = zip(
-            moderated.events.events,
-            moderated.events.offsets.tolist(),
-            moderated.events.input_digests,
-            moderated.verdicts.actions.tolist(),
-            moderated.verdicts.moderated.tolist(),
-            moderated.verdicts.review_propensity.tolist(),
-            moderated.scores.windows.tolist(),
-            self._harms(moderated),
+        events, verdicts = moderated.events, moderated.verdicts
+        varying = map(
+            _Varying,
+            [f"{prefix}{offset}" for offset in events.offsets.tolist()],
+            events.ids,
+            [actions[action] for action in verdicts.actions.tolist()],
             _reasons(moderated, self._provenance.harms),
-            strict=True,
+            verdicts.moderated.tolist(),
+            events.input_digests,
+            events.times,
+            verdicts.review_propensity.tolist(),
+            events.groups,
+            events.roles,
+            events.surfaces,
+            events.locales,
+            events.tenants,
+            events.generators,
+            moderated.scores.windows.tolist(),
+            events.unknown_fields,
         )
-        return [
-            encode(
-                _Varying(
-                    f"{prefix}{offset}",
-                    event.id,
-                    actions[action],
-                    reasons,
-                    was_moderated,
-                    digest,
-                    event.created_at,
-                    propensity,
-                    event.groups or {},
-                    event.role,
-                    event.surface,
-                    event.locale,
-                    event.tenant,
-                    event.generator and event.generator.label,
-                    windows,
-                    unknown_fields(event),
-                )
-            )[:-1]
-            + harms
-            + same
-            for event, offset, digest, action, was_moderated, propensity, windows, harms, reasons in rows
-        ]
+        harms = self._harms(moderated)
+        return [encode(varied)[:-1] + found + same for varied, found in zip(varying, harms, strict=True)]
 
     def _same(self, moderated: Moderated, now: float) -> bytes:
         """Encode what is the same for every decision of a batch, from the comma after the harms to the last brace."""

@@ -15,9 +15,11 @@ from typing import Annotated, Literal, Protocol
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = [
+    "MAX_GROUPS",
+    "MAX_GROUP_VALUES",
     "SCHEMA_VERSION",
     "Action",
     "ContentEvent",
@@ -34,6 +36,8 @@ __all__ = [
     "Scores",
     "Selection",
     "SourceRecord",
+    "label",
+    "rfc3339",
 ]
 
 SCHEMA_VERSION = 1
@@ -43,6 +47,12 @@ SCHEMA_VERSION = 1
 # enough to bound a decision.
 Identifier = Annotated[str, Field(min_length=1, max_length=256)]
 Name = Annotated[str, Field(min_length=1, max_length=128)]
+
+Groups = Mapping[str, Sequence[str]]
+"""Axis to values: whom the content is by or about, by `groups` of the event."""
+
+MAX_GROUPS, MAX_GROUP_VALUES = 16, 32
+"""Axes of groups in one event, and values on one axis: what decisions carry on is bounded by them."""
 
 
 class Action(StrEnum):
@@ -92,6 +102,27 @@ class RejectReason(StrEnum):
     OUTPUT_REFUSED = "output_refused"
 
 
+def rfc3339(value: object) -> datetime:
+    """A time as events write it: RFC 3339, read to the microsecond, its offset kept; naive where it has none.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if isinstance(value, datetime):
+        return value  # from a mapping, which has read it
+    try:
+        if isinstance(value, str):
+            return msgspec.convert(value, datetime)
+    except msgspec.ValidationError:
+        pass
+    raise ValueError("should be RFC 3339 text with an offset")
+
+
+def label(name: str, version: str | None) -> str:
+    """A generator as one word: `name@version`, or its name where it has no version."""
+    return f"{name}@{version}" if version else name
+
+
 class Generator(BaseModel):
     """The model that generated the content."""
 
@@ -102,8 +133,8 @@ class Generator(BaseModel):
 
     @property
     def label(self) -> str:
-        """Name and version as one word, `name@version`."""
-        return self.name if self.version is None else f"{self.name}@{self.version}"
+        """Name and version as one word."""
+        return label(self.name, self.version)
 
 
 class Image(BaseModel):
@@ -127,7 +158,7 @@ class ContentEvent(BaseModel):
 
     schema_version: Annotated[int, Field(ge=1)] = SCHEMA_VERSION
     id: Identifier
-    created_at: AwareDatetime
+    created_at: Annotated[AwareDatetime, BeforeValidator(rfc3339)]
     role: Literal["prompt", "output", "post"]
     text: str | None = None
     image: Image | None = None
@@ -136,7 +167,9 @@ class ContentEvent(BaseModel):
     surface: Name = "default"
     locale: Annotated[str, Field(max_length=35)] | None = None
     author: Annotated[str, Field(max_length=256)] | None = None
-    groups: dict[Name, Annotated[list[Name], Field(max_length=32)]] | None = Field(default=None, max_length=16)
+    groups: dict[Name, Annotated[list[Name], Field(max_length=MAX_GROUP_VALUES)]] | None = Field(
+        default=None, max_length=MAX_GROUPS
+    )
     tenant: Name | None = None
 
 
@@ -186,17 +219,28 @@ class EventBatch:
     """(m,) index of each event in the slice it came from, ascending."""
     offsets: NDArray[np.int64]
     """(m,) offset of each event in its partition."""
-    created_at: NDArray[np.float64]
-    """(m,) seconds since the epoch."""
-    events: Sequence[ContentEvent]
-    """(m) the decoded events, for what is only read when a decision is encoded."""
-    texts: Sequence[str | None]
-    """(m) the text to score; None where there is only an image."""
     input_digests: Sequence[str]
     """(m) `sha256:` and the hex digest of the record's value."""
+    created_at: NDArray[np.float64]
+    """(m,) seconds since the epoch."""
+    times: Sequence[datetime]
+    """(m) the same moments with the offset they were written with."""
+    ids: Sequence[str]
+    roles: Sequence[str]
+    texts: Sequence[str | None]
+    """(m) the text to score; None where there is only an image."""
+    images: Sequence[Image | None]
+    surfaces: Sequence[str]
+    locales: Sequence[str | None]
+    tenants: Sequence[str | None]
+    generators: Sequence[str | None]
+    """(m) `name@version` of the model that generated the content."""
+    groups: Sequence[Groups]
+    unknown_fields: Sequence[Sequence[str]]
+    """(m) names of the fields that this version does not know."""
 
     def __len__(self) -> int:
-        return len(self.events)
+        return len(self.ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +320,3 @@ class ReviewRecord(msgspec.Struct, frozen=True, kw_only=True):
     decision: msgspec.Raw | Decision
     event: msgspec.Raw = msgspec.Raw(b"null")
     event_omitted: Literal["switched_off", "too_large"] | None = None
-
-
-Groups = Mapping[str, Sequence[str]]

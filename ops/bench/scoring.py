@@ -11,18 +11,20 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from ops.bench.texts import texts
+from ops.bench.texts import event, texts
+from stream import wiring
 from stream.bundle import load
-from stream.events import ContentEvent, EventBatch
-from stream.scoring.onnx import OnnxScorer
+from stream.commands.score import batches
+from stream.policy import compile_policy
+from stream.settings import load_settings
 
 import onnxruntime  # isort: skip - after stream.scoring, which switches its telemetry off
 
@@ -32,6 +34,7 @@ ROWS = 128
 """Rows of one call of the bare loop; with models/lite, 32 to 512 make no difference."""
 
 SLICE = 1024
+Part = TypeVar("Part", bound=Sized)
 ROUNDS = 5
 
 
@@ -53,19 +56,17 @@ def bare_loop(bundle_path: Path | str, texts: Sequence[str], batch: int) -> floa
             ids, mask = _pad(rows[at : at + ROWS])
             session.run(["logits"], {"input_ids": ids, "attention_mask": mask})
 
-    return _texts_per_s(score, texts, batch)
+    return _texts_per_s(score, [texts[at : at + batch] for at in range(0, len(texts), batch)])
 
 
 def scorer_loop(bundle_path: Path | str, texts: Sequence[str], batch: int) -> float:
     """Texts per second of the service's scorer on `batch` events at a time."""
-    scorer = OnnxScorer.from_bundle(load(bundle_path), provider="cpu", max_batch_tokens=16_384, max_windows=8)
-    event = ContentEvent(id="bench", created_at=datetime.now(UTC), role="output", text="the scorer reads the column")
-
-    def score(part: Sequence[str]) -> None:
-        rows = np.arange(len(part))
-        scorer.score(EventBatch(rows, rows, np.zeros(len(part)), [event] * len(part), part, [""] * len(part)))
-
-    return _texts_per_s(score, texts, batch)
+    settings, _ = load_settings({"bundle": Path(bundle_path)})
+    model = wiring.load_model(settings)
+    pipeline = wiring.build_pipeline(settings, model, compile_policy(settings.policy, model.calibration))
+    records = batches((event(number, text) for number, text in enumerate(texts)), batch)
+    parts = [pipeline.decoder.decode(part, now=time.time())[0] for part in records]
+    return _texts_per_s(model.scorer.score, parts)
 
 
 def _pad(rows: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -78,16 +79,15 @@ def _pad(rows: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return ids, mask
 
 
-def _texts_per_s(score: Callable[[Sequence[str]], None], texts: Sequence[str], batch: int) -> float:
-    """The best of a few rounds over all texts: what the machine can do when nothing else runs on it."""
-    parts = [texts[at : at + batch] for at in range(0, len(texts), batch)]
+def _texts_per_s(score: Callable[[Part], object], parts: Sequence[Part]) -> float:
+    """The best of a few rounds over all parts: what the machine can do when nothing else runs on it."""
     best = float("inf")
     for _ in range(ROUNDS):
         started = time.perf_counter()
         for part in parts:
             score(part)
         best = min(best, time.perf_counter() - started)
-    return len(texts) / best
+    return sum(map(len, parts)) / best
 
 
 def main() -> None:

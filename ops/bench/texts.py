@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Iterator
 
-__all__ = ["events", "texts"]
+__all__ = ["event", "events", "texts"]
 
 WORDS = """
 the a of to and in is it you that he was for on are with as I his they be at one have this from or had by hot
@@ -32,13 +32,18 @@ def texts(count: int, *, median_words: int = 18, seed: int = 7) -> Iterator[str]
 def events(count: int, *, median_words: int = 18) -> Iterator[bytes]:
     """Yield content events as JSON."""
     for number, text in enumerate(texts(count, median_words=median_words)):
-        event = {
-            "id": f"bench-{number}",
-            "created_at": "2026-01-01T12:00:00Z",
-            "role": "output",
-            "text": text,
-            "surface": "chat",
-            "locale": "en",
-            "groups": {"gender": ["women" if number % 2 else "men"]},
-        }
-        yield json.dumps(event).encode()
+        yield event(number, text)
+
+
+def event(number: int, text: str) -> bytes:
+    """Write a text as a content event."""
+    fields = {
+        "id": f"bench-{number}",
+        "created_at": "2026-01-01T12:00:00Z",
+        "role": "output",
+        "text": text,
+        "surface": "chat",
+        "locale": "en",
+        "groups": {"gender": ["women" if number % 2 else "men"]},
+    }
+    return json.dumps(fields).encode()

@@ -28,7 +28,7 @@ class Readable:
 def find_text(batch: EventBatch) -> Readable:
     """Find the rows that have text; an image beside the text does not keep the text from being scored."""
     has_text = np.fromiter(map(bool, batch.texts), dtype=np.bool_, count=len(batch))
-    has_image = np.fromiter((event.image is not None for event in batch.events), dtype=np.bool_, count=len(batch))
+    has_image = np.fromiter((image is not None for image in batch.images), dtype=np.bool_, count=len(batch))
     unsupported = (~has_text | has_image).astype(np.uint8)
     return Readable(
         rows=np.flatnonzero(has_text),

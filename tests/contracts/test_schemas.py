@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # i
 from stream.commands.schema import schema
 from stream.decode import Decoder
 from stream.errors import ConfigError
-from stream.events import ContentEvent, Decision, Rejected, RejectReason
+from stream.events import Decision, Rejected, RejectReason
 from stream.fairness import CountSettings, FairnessCounter, FairnessMerger, ReportSettings
 from stream.kafka import deadletter
 from stream.kafka.ledger import Partition
@@ -23,7 +23,7 @@ from tests.decisions import records as decision_records
 from tests.decisions import streams
 from tests.hostile.corpus import hostile_records
 from tests.hostile.samples import WRONG
-from tests.records import Record, default_limits, outcomes
+from tests.records import Decoded, Record, default_limits, outcomes
 from tests.spine import event, records, spine
 
 COMMITTED = Path(__file__).parents[2] / "ops" / "schemas"
@@ -74,7 +74,7 @@ def test_what_is_decoded_fits_the_schema_and_what_does_not_fit_is_not_decoded() 
     events = [
         value
         for value, outcome in zip(values, outcomes(Decoder(default_limits()), values), strict=True)
-        if isinstance(outcome, ContentEvent) and value is not None
+        if isinstance(outcome, Decoded) and value is not None
     ]
     assert len(events) > 100
     assert [value for value in events if not fits(json.loads(value))] == []

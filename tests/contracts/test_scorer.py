@@ -1,7 +1,6 @@
 """What every scorer must do, whatever is behind it: the stub, and ONNX Runtime on the CPU and on CUDA."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stream.bundle import load
-from stream.events import ContentEvent, EventBatch, FailCondition, Image
+from stream.events import FailCondition
 from stream.scoring import Scorer, StubScorer
 from stream.scoring.onnx import OnnxScorer
+from tests.records import batch_of
 
 BUNDLE = Path(__file__).parents[2] / "models" / "lite"
 MAX_WINDOWS = 8
@@ -48,18 +48,6 @@ def scorer(request: pytest.FixtureRequest) -> Scorer:
     return OnnxScorer.from_bundle(
         load(BUNDLE), provider=request.param, max_batch_tokens=MAX_BATCH_TOKENS, max_windows=MAX_WINDOWS
     )
-
-
-def batch_of(*texts: str | None, images: frozenset[int] = frozenset()) -> EventBatch:
-    """Events with these texts, and an image in the rows `images`."""
-    image = Image(media_type="image/png", url="https://images.example/1")
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    events = [
-        ContentEvent(id=str(row), created_at=now, role="output", text=text, image=image if row in images else None)
-        for row, text in enumerate(texts)
-    ]
-    rows = np.arange(len(texts))
-    return EventBatch(rows, rows, np.zeros(len(texts)), events, texts, [""] * len(texts))
 
 
 def test_it_says_what_it_scores_and_where(scorer: Scorer) -> None:

@@ -7,14 +7,15 @@ from datetime import UTC, datetime, timedelta, timezone
 from random import Random
 from typing import Any
 
-from hypothesis import given
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from stream.decode import Decoder, unknown_fields
+from stream.decode import Decoder, row_of
 from stream.events import ContentEvent, Rejected, RejectReason
+from stream.plain import read_plain
 from stream.strictjson import Refusal, is_free_of_repeats, read
 from tests.hostile.corpus import sound_event
-from tests.records import NOW, Record, default_limits, outcomes
+from tests.records import NOW, Decoded, Record, default_limits, outcomes, rows_of
 
 DECODER = Decoder(default_limits())
 MARK = "Zq9mark"
@@ -180,9 +181,9 @@ def test_columns_are_of_the_records_they_say(batch: list[dict[str, Any] | None])
     sound = [position for position, event in enumerate(batch) if event is not None]
     assert found.positions.tolist() == sound
     assert found.offsets.tolist() == [100 + 2 * position for position in sound]
-    assert [event.id for event in found.events] == [batch[position]["id"] for position in sound]  # type: ignore[index]
-    assert found.texts == [batch[position]["text"] for position in sound]  # type: ignore[index]
-    assert found.created_at.tolist() == [event.created_at.timestamp() for event in found.events]
+    assert [event.id for event in rows_of(found)] == [batch[position]["id"] for position in sound]  # type: ignore[index]
+    assert list(found.texts) == [batch[position]["text"] for position in sound]  # type: ignore[index]
+    assert found.created_at.tolist() == [time.timestamp() for time in found.times]
 
 
 @given(
@@ -207,19 +208,74 @@ def test_two_readers_take_a_time_for_the_same_moment(time: str) -> None:
     value = json.dumps({"id": "a", "created_at": time, "role": "post", "text": "x"}).encode()
     batch, rejected = DECODER.decode([Record(value)], now=NOW)
     assert {rejection.reason for rejection in rejected} <= {RejectReason.SCHEMA_ERROR, RejectReason.TIMESTAMP}
-    assert batch.created_at.tolist() == [event.created_at.timestamp() for event in batch.events]
+    assert batch.created_at.tolist() == [time.timestamp() for time in batch.times]
 
 
-@given(st.dictionaries(st.text(max_size=100), scalars, max_size=40))
+names = st.text(max_size=100).filter(lambda name: name not in ContentEvent.model_fields)
+
+
+@given(st.dictionaries(names, st.none() | st.booleans() | st.text(max_size=20), max_size=40))
 def test_unknown_fields_are_named_within_bounds(fields: dict[str, Any]) -> None:
-    """At most 16 names of at most 64 characters are given, and only of fields that are there and unknown."""
-    event = ContentEvent.model_validate(
-        fields | {"id": "a", "created_at": "2024-01-01T00:00:00Z", "role": "post"} | dict.fromkeys(KNOWN)
-    )
-    names = unknown_fields(event)
-    unknown = {name[:64] for name in fields if name not in ContentEvent.model_fields}
-    assert set(names) <= unknown
-    assert len(names) == min(16, len([name for name in fields if name not in ContentEvent.model_fields]))
+    """Of fields that are there and unknown, 16 are named at most, by 64 characters at most."""
+    event = fields | {"id": "a", "created_at": "2024-01-01T00:00:00Z", "role": "post", "text": "x"}
+    (found,) = outcomes(DECODER, [json.dumps(event).encode()])
+    assert isinstance(found, Decoded)
+    assert list(found.unknown_fields) == sorted(name[:64] for name in fields)[:16]
 
 
-KNOWN = ("text", "image", "prompt", "generator", "locale", "author", "groups", "tenant")
+# --- Two readers -----------------------------------------------------------------------------------------------------
+
+explicit_nulls = st.sets(st.sampled_from(["image", "prompt", "generator", "locale", "author", "groups", "tenant"]))
+
+
+@st.composite
+def written_events(draw: st.DrawFn) -> bytes:
+    """An event as some producer may write it: any field, any order, nulls said or left out, escapes, odd times."""
+    event = dict.fromkeys(draw(explicit_nulls)) | draw(events)
+    if draw(st.booleans()):
+        event[draw(st.sampled_from(sorted(ContentEvent.model_fields)))] = draw(documents | NEARLY)
+    event["created_at"] = draw(st.sampled_from([event["created_at"], *TIMES]))
+    ordered = {name: event[name] for name in draw(st.permutations(sorted(event)))}
+    value = json.dumps(ordered, ensure_ascii=draw(st.booleans())).encode()
+    at = draw(st.integers(0, len(value)))
+    return value[:at] + draw(st.sampled_from([b"", *PIECES])) + value[at:]
+
+
+NEARLY = st.sampled_from(
+    [
+        {"name": "m", "version": "1:2"},
+        {"name": "m"},
+        {"name": ""},
+        {"a:b": ["c:d"]},
+        {"a": []},
+        {},
+        "a:b",
+        "",
+        " ",
+        1,
+        1.0,
+    ]
+)
+TIMES = (
+    *("2024-01-01T00:00:00Z", "2024-01-01T00:00:00+00:00", "2024-01-01T00:00:00.1234567Z", "2024-01-01t00:00:00z"),
+    *("2024-01-01 00:00:00-0130", "2024-01-01T00:00Z", "2024-01-01T00:00:00", "2024-W01-1T00:00:00Z", "1704067200"),
+)
+
+
+@settings(max_examples=400)
+@given(written_events())
+def test_the_plain_reader_reads_as_the_careful_one(value: bytes) -> None:
+    """What the plain reader accepts, the careful one accepts, and every column has the same value."""
+    row = read_plain(value)
+    event(f"plain: {row is not None}")
+    if row is not None:
+        careful = DECODER._read(value, Record(value))
+        assert isinstance(careful, ContentEvent)
+        assert row == row_of(careful)
+
+
+@given(events, explicit_nulls)
+def test_the_plain_reader_takes_what_is_plain(sound: dict[str, Any], nulls: set[str]) -> None:
+    """An event with any of our fields but an image, nulls said or left out, needs no second look, escapes apart."""
+    value = json.dumps(dict.fromkeys(nulls) | sound).encode()
+    assert (read_plain(value) is None) == (bool(sound.get("image")) or rb"\u003" in value)

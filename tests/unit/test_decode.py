@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from stream.decode import Decoder, unknown_fields
+from stream.decode import Decoder
 from stream.errors import MappingError
-from stream.events import ContentEvent, Rejected, RejectReason
+from stream.events import Rejected, RejectReason
 from stream.mapping import load_mapping
 from stream.strictjson import Refusal, read
 from tests.hostile.images import SOUND
-from tests.records import NOW, Record, default_limits, outcomes
+from tests.records import NOW, Decoded, Record, default_limits, outcomes
 
 EVENT = {"id": "e-1", "created_at": "2026-01-01T12:00:00Z", "role": "output", "text": "hello"}
 LIMITS = default_limits()
@@ -33,9 +33,9 @@ def rejection(value: bytes | None, decoder: Decoder | None = None) -> Rejected:
     return outcome
 
 
-def accepted(value: bytes, decoder: Decoder | None = None) -> ContentEvent:
+def accepted(value: bytes, decoder: Decoder | None = None) -> Decoded:
     (outcome,) = outcomes(decoder or Decoder(LIMITS), [value])
-    assert isinstance(outcome, ContentEvent)
+    assert isinstance(outcome, Decoded)
     return outcome
 
 
@@ -124,14 +124,14 @@ def test_blank_text_is_no_content(text: str | None) -> None:
     assert rejection(event(text=text)).reason is RejectReason.EMPTY_CONTENT
     image = {"media_type": "image/png", "url": "https://example.org/a.png"}
     batch, _ = Decoder(LIMITS).decode([Record(event(text=text, image=image))], now=NOW)
-    assert batch.texts == [None]
+    assert batch.texts == (None,)
 
 
 def test_text_beside_an_image_is_scored() -> None:
     """An event with both has both."""
     image = {"media_type": "image/png", "url": "https://example.org/a.png"}
     batch, _ = Decoder(LIMITS).decode([Record(event(image=image))], now=NOW)
-    assert batch.texts == ["hello"]
+    assert batch.texts == ("hello",)
 
 
 def test_a_broken_image_rejects_the_event() -> None:
@@ -169,8 +169,8 @@ def test_unknown_fields_are_accepted_and_named() -> None:
     """Unknown fields, also of generator and image, are named by their path in order."""
     image = {"media_type": "image/png", "data": base64.b64encode(SOUND["png"][1]).decode(), "alt": "a picture"}
     found = accepted(event(zeta=1, alpha={"b": [1]}, generator={"name": "m", "temperature": 0.5}, image=image))
-    assert unknown_fields(found) == ["alpha", "generator.temperature", "image.alt", "zeta"]
-    assert unknown_fields(accepted(event())) == []
+    assert found.unknown_fields == ["alpha", "generator.temperature", "image.alt", "zeta"]
+    assert accepted(event()).unknown_fields == ()
 
 
 def test_unknown_fields_hide_nothing_that_is_refused() -> None:
@@ -218,10 +218,10 @@ def test_a_mapped_record_is_an_event() -> None:
     """A foreign record becomes the event that the mapping says, with the digest of the foreign bytes."""
     decoder = Decoder(LIMITS, MAPPING)
     batch, _ = decoder.decode([Record(foreign())], now=NOW)
-    assert batch.texts == ["hello"]
+    assert batch.texts == ("hello",)
     assert batch.created_at.tolist() == [1767268800.123]
     assert batch.input_digests == [f"sha256:{hashlib.sha256(foreign()).hexdigest()}"]
-    assert unknown_fields(batch.events[0]) == []
+    assert batch.unknown_fields == ((),)
     assert (decoder.mapping_digest, Decoder(LIMITS).mapping_digest) == (MAPPING.digest, None)
 
 

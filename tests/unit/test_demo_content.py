@@ -13,6 +13,7 @@ from stream.commands.score import LineRecord
 from stream.decode import DecodeLimits, Decoder
 from stream.events import EventBatch, Rejected, RejectReason
 from stream.settings import Settings
+from tests.records import rows_of
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -40,10 +41,10 @@ def test_every_line_is_an_event_as_it_stands() -> None:
 
 def test_content_says_what_was_meant_and_nothing_unknown() -> None:
     """Ids are unique and begin with what the author meant, and no field is one that the service does not know."""
-    events = decode([*CONTENT.read_bytes().splitlines()]).batch.events
+    events = rows_of(decode([*CONTENT.read_bytes().splitlines()]).batch)
     assert len({event.id for event in events}) == len(events)
     assert Counter(event.id.partition("-")[0] for event in events).keys() == {"benign", "borderline", "harmful"}
-    assert [event.id for event in events if event.model_extra] == []
+    assert [event.id for event in events if event.unknown_fields] == []
 
 
 def test_malformed_records_are_rejected_as_stated() -> None:

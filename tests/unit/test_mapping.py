@@ -13,11 +13,12 @@ import pytest
 
 from stream.decode import Decoder
 from stream.errors import MappingError
+from stream.events import ContentEvent
 from stream.fairness.observation import DecisionReader
 from stream.mapping import Mapping, Unmapped, load_mapping
 from stream.mapping.decisions import decision_converter
 from stream.mapping.path import parse_path
-from tests.records import NOW, Record, default_limits
+from tests.records import Decoded, Record, default_limits, outcomes
 
 EXAMPLES = Path(__file__).parents[2] / "ops" / "mappings"
 HEAD = "schema_version: 1\nname: m\nkind: event\nfields:\n"
@@ -335,10 +336,11 @@ def test_a_mapping_has_the_digest_of_its_file(tmp_path: Path) -> None:
 
 def decoded(example: str, record: dict[str, Any], timestamp: int | None = None) -> dict[str, Any]:
     """The event that an example mapping makes of a record, without the fields it leaves at their defaults."""
-    decoder = Decoder(default_limits(), load_mapping(EXAMPLES / example))
-    batch, rejected = decoder.decode([Record(json.dumps(record).encode(), timestamp=timestamp)], now=NOW)
-    assert rejected == ()
-    return batch.events[0].model_dump(exclude_unset=True)
+    found = Record(json.dumps(record).encode(), timestamp=timestamp)
+    mapping = load_mapping(EXAMPLES / example)
+    assert isinstance(outcomes(Decoder(default_limits(), mapping), [found.value])[0], Decoded)
+    fields = mapping.apply(record, found)
+    return ContentEvent.model_validate(fields).model_dump(exclude_unset=True)
 
 
 def test_labelled_texts_map() -> None:

@@ -14,10 +14,11 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from stream.bundle import load
 from stream.errors import BundleError, ProviderError, ScoringError
-from stream.events import ContentEvent, EventBatch, FailCondition, Image
+from stream.events import FailCondition
 from stream.scoring.onnx import OnnxScorer
 from stream.scoring.session import OnnxSession, RunError, refuse_operators_elsewhere, refuse_other_provider
 from stream.scoring.tokenize import ModelInputs
+from tests.records import batch_of
 
 ASSETS = Path(__file__).parent.parent / "assets" / "scoring"
 WORDS = (
@@ -141,24 +142,6 @@ class OtherDevice(OnnxSession):
         """Run on the CPU."""
         self.shapes.append(inputs.input_ids.shape)
         return super().run(inputs)
-
-
-def batch_of(*texts: str | None, images: Sequence[int] = ()) -> EventBatch:
-    """Events with these texts, and an image in the rows `images`."""
-    count = len(texts)
-    image = Image(media_type="image/png", url="https://images.example/1")
-    events = [
-        ContentEvent(
-            id=str(row),
-            created_at=datetime(2026, 1, 1, tzinfo=UTC),
-            role="output",
-            text=text,
-            image=image if row in images else None,
-        )
-        for row, text in enumerate(texts)
-    ]
-    rows = np.arange(count)
-    return EventBatch(rows, rows, np.zeros(count), events, texts, [""] * count)
 
 
 def test_logits_are_the_models(make_scorer: MakeScorer) -> None:

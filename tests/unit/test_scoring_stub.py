@@ -1,24 +1,17 @@
 """The scorer without a model."""
 
-from datetime import UTC, datetime
-
 import numpy as np
 import pytest
 
-from stream.events import ContentEvent, EventBatch
+from stream.events import EventBatch
 from stream.scoring import STUB_HARMS, StubScorer
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+from tests.records import batch_of
 
 
 @pytest.fixture
 def batch() -> EventBatch:
     """Twenty thousand different texts."""
-    count = 20_000
-    texts = [f"text number {row}" for row in range(count)]
-    events = [ContentEvent(id=str(row), created_at=NOW, role="post", text=text) for row, text in enumerate(texts)]
-    rows = np.arange(count)
-    return EventBatch(rows, rows, np.zeros(count), events, texts, [""] * count)
+    return batch_of(*(f"text number {row}" for row in range(20_000)))
 
 
 def test_texts_are_mostly_harmless(batch: EventBatch) -> None:
@@ -40,7 +33,5 @@ def test_harms_can_be_named() -> None:
 
 def test_scores_are_known_for_good() -> None:
     """The stub's logits are the same on every machine and in every release: recorded streams rely on it."""
-    rows = np.arange(1)
-    event = ContentEvent(id="1", created_at=NOW, role="post", text="hello")
-    scores = StubScorer().score(EventBatch(rows, rows, np.zeros(1), [event], ["hello"], [""]))
+    scores = StubScorer().score(batch_of("hello"))
     assert scores.logits.tolist()[0] == pytest.approx([-4.323, -7.057, -5.701, -3.645, -4.149, -6.246], abs=1e-3)
