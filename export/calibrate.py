@@ -110,14 +110,14 @@ def _calibrate_harm(logits: NDArray[np.float32], labels: NDArray[np.float32], ha
     )
 
 
-def _apply(a: float, b: float, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def _apply(a: float, b: float, logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return Calibrator(a=np.array([a]), b=np.array([b])).apply(logits[:, None])[:, 0]
 
 
-def _cross_fit(logits: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float32]:
+def _cross_fit(logits: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float64]:
     """Probabilities of n items, each from a fit on the other folds."""
     fold = np.arange(len(logits)) % _FOLDS
-    probabilities = np.empty_like(logits)
+    probabilities = np.empty(len(logits))
     for held_out in range(_FOLDS):
         inside = fold == held_out
         a, b = fit_platt(logits[~inside].astype(np.float64), labels[~inside].astype(np.float64))
@@ -125,6 +125,6 @@ def _cross_fit(logits: NDArray[np.float32], labels: NDArray[np.float32]) -> NDAr
     return probabilities
 
 
-def _histogram(probabilities: NDArray[np.float32]) -> tuple[float, ...]:
+def _histogram(probabilities: NDArray[np.float64]) -> tuple[float, ...]:
     bins = np.minimum((probabilities * BINS).astype(np.int64), BINS - 1)
     return tuple(np.bincount(bins, minlength=BINS).astype(np.float64).tolist())

@@ -27,10 +27,10 @@ _MIN_ITEMS = 200
 """With fewer items even a perfect model's calibration error is above 0.06, and the error is not published [S07]."""
 
 
-def measure(probabilities: NDArray[np.float32], data: Dataset, *, harms: tuple[str, ...]) -> tuple[Measurement, ...]:
+def measure(probabilities: NDArray[np.float64], data: Dataset, *, harms: tuple[str, ...]) -> tuple[Measurement, ...]:
     """Measure the n texts of `data` by harm, by who labelled them, and then over all, by role, source and group.
 
-    `probabilities` is (n, h) float32. Parts that are too small for any figure are left out.
+    `probabilities` is (n, h) float64. Parts that are too small for any figure are left out.
     """
     labels = data.labels
     rows = (

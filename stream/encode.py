@@ -23,9 +23,6 @@ from stream.pipeline import Moderated
 
 __all__ = ["NO_REVIEW", "REVIEW_WHYS", "DecisionEncoder", "Provenance", "ReviewOptions", "review_whys", "without_event"]
 
-PROBABILITY_DECIMALS = 6
-"""Probabilities are written to a millionth: finer than any calibration set can tell apart."""
-
 NO_HARMS = b',"harms":{}'
 
 REVIEW_WHYS = tuple(ReviewWhy)
@@ -130,9 +127,8 @@ class DecisionEncoder:
     def _harms(self, moderated: Moderated) -> list[bytes]:
         """Encode per event what was found about each harm, from the comma before; empty where nothing was scored."""
         width = len(self._provenance.harms)
-        rounded = np.round(moderated.probabilities.astype(np.float64), PROBABILITY_DECIMALS)
         # One call writes all numbers of the batch: a NaN is written as null, and its row is not used.
-        numbers = self._encode(rounded.ravel().tolist())[1:-1].split(b",")
+        numbers = self._encode(moderated.probabilities.ravel().tolist())[1:-1].split(b",")
         templates: dict[tuple[int, bytes], bytes] = {}
         out: list[bytes] = []
         start = 0

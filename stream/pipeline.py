@@ -30,7 +30,7 @@ class Moderated:
     events: EventBatch
     rejected: Sequence[Rejected]
     scores: Scores
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.float64]
     """(m, h) calibrated; NaN where not scored."""
     rulesets: NDArray[np.int64]
     """(m,) which of the policy's rule sets applied."""

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Calibrator"]
+__all__ = ["PROBABILITY_DECIMALS", "Calibrator"]
+
+PROBABILITY_DECIMALS = 6
+"""Probabilities are millionths: finer than any calibration set can tell apart, and decimals that JSON writes exactly.
+So what a decision shows is the number that was compared with the thresholds beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +28,8 @@ class Calibrator:
     b: NDArray[np.float64]
     """(h,) intercepts."""
 
-    def apply(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Calibrate (m, h) float32 logits to (m, h) float32 probabilities; NaN, not scored, stays NaN.
+    def apply(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Calibrate (m, h) float32 logits to (m, h) float64 probabilities in millionths; NaN, not scored, stays NaN.
 
         Elementwise: a probability does not depend on what else is in the batch. Where a histogram of probabilities is
         counted for `stream.uncertainty.risk`, they must come from here, so that rounding is the same on both sides.
@@ -33,4 +37,4 @@ class Calibrator:
         scaled = self.a * logits + self.b
         # exp of what is never positive: it cannot overflow, and both tails keep their precision.
         small = np.exp(-np.abs(scaled))
-        return (np.where(scaled >= 0, 1.0, small) / (1.0 + small)).astype(np.float32)
+        return np.round(np.where(scaled >= 0, 1.0, small) / (1.0 + small), PROBABILITY_DECIMALS)

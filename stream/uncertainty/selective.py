@@ -11,14 +11,14 @@ __all__ = ["select"]
 
 
 def select(
-    probabilities: NDArray[np.float32], act_at: NDArray[np.float64], allow_below: NDArray[np.float64]
+    probabilities: NDArray[np.float64], act_at: NDArray[np.float64], allow_below: NDArray[np.float64]
 ) -> NDArray[np.int8]:
     """Answer where the thresholds allow one; all arguments (m, h), the result (m, h) int8 values of `Selection`.
 
     HARMFUL where p >= act_at, else HARMLESS where p < allow_below, else ABSTAIN. NaN, not scored, is ABSTAIN.
 
     >>> import numpy as np
-    >>> p = np.array([[0.1, 0.5, 0.9, np.nan]], np.float32)
+    >>> p = np.array([[0.1, 0.5, 0.9, np.nan]])
     >>> select(p, act_at=np.full((1, 4), 0.8), allow_below=np.full((1, 4), 0.2)).tolist()
     [[0, 1, 2, 1]]
     """

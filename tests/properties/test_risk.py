@@ -171,8 +171,8 @@ def test_shares_count_what_select_would_do(values: list[float], one: int, other:
         assert all(np.isnan([found.allowed, found.abstained, found.acted]))
         return
     # p = 1 is counted in the last bin, so below an upper threshold of 1.
-    column = np.minimum(np.array(values, np.float32), np.nextafter(np.float32(1), np.float32(0)))[:, None]
-    selected = select(column, np.full_like(column, upper, np.float64), np.full_like(column, lower, np.float64))
+    column = np.minimum(np.array(values), np.nextafter(1.0, 0.0))[:, None]
+    selected = select(column, np.full_like(column, upper), np.full_like(column, lower))
     expected = [float((selected == s).mean()) for s in (Selection.HARMLESS, Selection.ABSTAIN, Selection.HARMFUL)]
     np.testing.assert_allclose([found.allowed, found.abstained, found.acted], expected, atol=1e-12)
 

@@ -162,3 +162,14 @@ def test_events_can_be_kept_out_of_review_records() -> None:
     """With `review_event` off no event is carried, however small, and the record says so."""
     (record,) = review_of(event(text="-1,-9"), document=policy(), review_event=False)
     assert (record["event"], record["event_omitted"]) == (None, "switched_off")
+
+
+def test_a_decision_shows_the_number_that_was_compared() -> None:
+    """Just below a threshold is below it also as written: what is shown explains what was selected."""
+    near_half = [f"{logit},-9" for logit in (-4e-7, -1e-6, -2.1e-6, -4e-6, 0.0, 4e-7, 4e-6)]
+    thresholds = {"action": "block", "act_at": 0.5, "allow_below": 0.5}
+    document = policy(harms={"hate": thresholds, "violence": thresholds})
+    for decision in spine(document).decide(*(event(text=text) for text in near_half)):
+        assert isinstance(decision.harms, dict)
+        found = decision.harms["hate"]
+        assert (found.selection == "harmful") == (found.probability >= found.act_at)
