@@ -17,7 +17,7 @@ import yaml
 
 from stream.settings import Settings
 from stream.telemetry import Telemetry
-from stream.wiring import moderate_worker
+from stream.wiring import fairness_worker, moderate_worker
 
 ROOT = Path(__file__).parents[2]
 OPS = ROOT / "ops"
@@ -67,23 +67,26 @@ QUERIES = dict(queries())
 
 
 @cache
-def exposed() -> dict[str, set[str]]:
-    """Every series a moderate worker exposes, with its labels. Series without a child yet get one."""
+def exposed_by(stage: str) -> dict[str, set[str]]:
+    """Every series that a worker of the stage exposes, with its labels: all are there before anything happens."""
     telemetry = Telemetry()
-    policy = OPS / "policies/default.yaml"
-    moderate_worker(Settings.model_validate({"bundle": "stub", "policy": policy}), telemetry)
-    for metric in vars(telemetry).values():
-        if names := getattr(metric, "_labelnames", ()):
-            metric.labels(*("any" for _ in names))
+    if stage == "moderate":
+        policy = OPS / "policies/default.yaml"
+        moderate_worker(Settings.model_validate({"bundle": "stub", "policy": policy}), telemetry)
+    else:
+        fairness_worker(Settings(), telemetry)
     found: dict[str, set[str]] = {}
     for family in telemetry.registry.collect():
-        if family.type == "gauge":
-            found[family.name] = set()
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     # The partitions that a worker owns come with its assignment, and this one has none.
-    found["fairway_lag_records"] |= {"topic", "partition"}
-    return found
+    return found | {"fairway_lag_records": {"topic", "partition"}}
+
+
+def exposed() -> dict[str, set[str]]:
+    """The same of both stages."""
+    moderate, fairness = exposed_by("moderate"), exposed_by("fairness")
+    return {name: moderate.get(name, set()) | fairness.get(name, set()) for name in moderate | fairness}
 
 
 def nodes(query: str) -> list[promql.Expr]:
@@ -113,6 +116,20 @@ def test_queries_ask_for_what_there_is(query: str) -> None:
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
+def test_queries_ask_a_stage_for_what_it_has(query: str) -> None:
+    """A query that names a stage asks for series that a worker of this stage exposes."""
+    for selector in selectors(query):
+        stages = {m.value for m in selector.matchers.matchers if m.name == "stage"} & {"moderate", "fairness"}
+        assert all(selector.name in exposed_by(stage).keys() | RECORDED | PROMETHEUS_OWN for stage in stages)
+
+
+def test_only_who_decides_has_a_policy() -> None:
+    """A fairness worker names no policy and no model, or its group would seem to have two."""
+    assert "fairway_policy_info" in exposed_by("moderate")
+    assert {"fairway_policy_info", "fairway_model_info"}.isdisjoint(exposed_by("fairness"))
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
 def test_queries_match_labels_that_there_are(query: str) -> None:
     """A query matches only labels that the series has from the worker or from the scrape configuration."""
     for selector in selectors(query):
@@ -125,7 +142,7 @@ def test_queries_group_by_labels_that_there_are(query: str) -> None:
     """A query groups by labels that at least one of its series has."""
     have = set(TARGET_LABELS)
     for name in {str(selector.name) for selector in selectors(query)}:
-        have |= exposed().get(name, {"harm", "condition", "le"})
+        have |= exposed().get(name, {"harm", "condition", "reason", "le"})
     for node in nodes(query):
         if isinstance(node, promql.AggregateExpr) and node.modifier is not None:
             assert set(node.modifier.labels) <= have
