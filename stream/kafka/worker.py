@@ -26,6 +26,7 @@ from stream.kafka.clients import ssl_context
 from stream.kafka.conveyor import Conveyor, Stage
 from stream.kafka.health import Health, observe, serve_pages
 from stream.kafka.ledger import Ledger, Partition
+from stream.kafka.memory import keep_freed_memory, stop_collecting
 from stream.kafka.publisher import Publisher
 from stream.kafka.transport import SliceConsumer, SliceTopic, install
 from stream.settings import Settings
@@ -103,10 +104,8 @@ def build_worker(settings: Settings, plan: StagePlan, telemetry: Telemetry) -> W
 
 def run(handle: WorkerHandle) -> None:
     """Run until a signal or a crash. A crash raises its reason."""
-    # Tens of thousands of records are in hand under load, and the automatic collector walks all of them again and
-    # again: it takes 40 % of the throughput. What it is for, cycles, `_Collection` finds every few seconds instead.
-    gc.freeze()
-    gc.disable()
+    keep_freed_memory()
+    stop_collecting()  # `_Collection` finds cycles every few seconds instead
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = _Worker(
