@@ -15,7 +15,20 @@ from stream.kafka.clients import connection
 from stream.kafka.inflating import MAX_BYTES
 from stream.settings import Settings
 
-__all__ = ["GZIP", "LOG_APPEND_TIME", "RawBatch", "hostile_batches", "marker", "raw_batch", "raw_record", "send_raw"]
+__all__ = [
+    "GZIP",
+    "LOG_APPEND_TIME",
+    "TRANSACTIONAL",
+    "ZSTD",
+    "RawBatch",
+    "field",
+    "hostile_batches",
+    "marker",
+    "raw_batch",
+    "raw_record",
+    "send_raw",
+    "zigzag",
+]
 
 NOW_MS = 1_767_268_800_000
 """2026-01-01T12:00:00Z"""
@@ -74,15 +87,20 @@ def raw_batch(
     first_timestamp: int = NOW_MS,
     max_timestamp: int = NOW_MS,
     producer_id: int = -1,
+    count: int | None = None,
     span: int | None = None,
 ) -> RawBatch:
-    """A batch of records with a CRC that is right; `payload` replaces their bytes, `span` the number of offsets."""
-    last = (len(records) if span is None else span) - 1
+    """A batch of records with a CRC that is right.
+
+    `payload` replaces their bytes, `count` how many they say they are, and `span` the number of their offsets.
+    """
+    count = len(records) if count is None else count
+    last = (count if span is None else span) - 1
     timestamps = first_timestamp, max_timestamp
-    fields = struct.pack(">hiqqqhii", attributes, last, *timestamps, producer_id, -1, -1, len(records))
+    fields = struct.pack(">hiqqqhii", attributes, last, *timestamps, producer_id, -1, -1, count)
     checked = fields + (b"".join(records) if payload is None else payload)
     head = struct.pack(">qiibI", base_offset, len(checked) + 9, -1, 2, calc_crc32c(checked))
-    return RawBatch(head + checked, len(records))
+    return RawBatch(head + checked, count)
 
 
 def marker(kind: int, *, base_offset: int, producer_id: int) -> RawBatch:

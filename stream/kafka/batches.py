@@ -1,14 +1,20 @@
-r"""Record batches that Kafka accepts and aiokafka cannot read, read here by the letter of the protocol.
+r"""Record batches that Kafka accepts and aiokafka cannot read, or not within bounds, read here.
 
 Of a batch a broker checks the CRC, the lengths and the number of its records, and little else. aiokafka's parser raises
 at a header name that is not UTF-8, at surplus bits in a length and at bytes behind a compressed stream, and then every
-fetch of that partition raises, for ever. It inflates kilobytes into all the memory there is. Offsets that a producer
-made up it hands on as they are, and who follows them passes over other people's records. After `install`, a batch with
-any of these is read again by the parser below:
+fetch of that partition raises, for ever. It inflates kilobytes into all the memory there is. It takes a record's
+attributes for a number of several bytes, and so may find another value in a record than Java's clients do. Offsets that
+a producer made up it hands on as they are, and who follows them passes over other people's records. After `install`,
+what has any of these is read by our own parser:
 
     header names        what is not UTF-8 in them becomes `\xNN`; aiokafka could write no such name into a dead letter
+    attributes          one byte, whatever it is
     made-up offsets     the records are numbered as the broker counted them
     unreadable batches  each offset gets a record of nothing but a header, `fairway.unreadable`: a dead letter
+
+Six kilobytes may also stand for ten million records, which are 4 GB as objects. A batch of more than `RUN_BYTES`, once
+inflated, is therefore read run by run, and a fetch ends where it has given enough for one turn: what is left of it is
+fetched again. A run that nobody can read is unreadable alone.
 
 A wrong CRC stays an error: that is a broken disk, and nobody's input.
 """
@@ -16,37 +22,76 @@ A wrong CRC stays an error: that is a broken disk, and nobody's input.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiokafka.consumer import fetcher
+from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.errors import UnsupportedCodecError
 from aiokafka.record.default_records import DefaultRecord, DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
 
 from stream.kafka.inflating import inflate
+from stream.kafka.parsing import CONTINUES, Headers, ParsedRecord, Run, cut, parse
 
-__all__ = ["PRIVATE_NAMES", "UNREADABLE", "Batches", "install"]
+__all__ = ["PRIVATE_NAMES", "UNREADABLE", "Batches", "FetchedRecords", "install"]
 
-PRIVATE_NAMES = {"aiokafka.consumer.fetcher": ("MemoryRecords",)}
+PRIVATE_NAMES = {"aiokafka.consumer.fetcher": ("MemoryRecords", "PartitionRecords")}
 """Private names this module relies on, by owner."""
 
 UNREADABLE = "fairway.unreadable"
 """Header of a record that stands for one nobody can read; its value is the name of the error."""
 
+RUN_BYTES = 1_048_576
+"""Read at once: as much as a broker takes uncompressed by default, and 150,000 records at most."""
+
+UNREADABLE_AT_ONCE = 8192
+"""A batch nobody can read may say that it has two billion records, and gets as many answers."""
+
+TURN_BYTES = 16_777_216
+"""Sixteen times what a fetch of a partition has by default: text that people write does not compress better."""
+
+TURN_RECORDS = 65_536
+"""Sixteen bytes each in a default fetch: only records without content are smaller. 30 MB as objects."""
+
 # From here on: version 2 of the "Message Format" in Kafka's documentation. A length counts from behind its own field.
 LENGTH = Struct(">8xi")
 HEADER_BYTES = 61
 ATTRIBUTES_BYTE, CODEC_BITS = 22, 0b111
-VARINT_BITS, VARLONG_BITS = 32, 64
-
-Headers = list[tuple[str, bytes | None]]
+COUNT, COUNT_BYTE = Struct(">i"), 57
 
 
 def install() -> None:
     """Let every aiokafka consumer of this process read such batches. A second call changes nothing."""
     fetcher.MemoryRecords = Batches
+    fetcher.PartitionRecords = FetchedRecords
+
+
+class FetchedRecords(PartitionRecords):
+    """What is in one fetch of one partition; it says from which offset on, as a fetch may begin within a batch."""
+
+    def __init__(self, tp: Any, records: Batches, aborted_transactions: Any, fetch_offset: int, *others: Any) -> None:
+        records.turn.start = fetch_offset
+        super().__init__(tp, records, aborted_transactions, fetch_offset, *others)
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What one fetch of a partition may still give before others have their turn, and from which offset on."""
+
+    size: int
+    records: int = TURN_RECORDS
+    start: int = 0
+
+    def spend(self, records: int, size: int) -> None:
+        self.records -= records
+        self.size -= size
+
+    @property
+    def is_over(self) -> bool:
+        return self.size <= 0 or self.records <= 0
 
 
 class Batches:
@@ -55,7 +100,12 @@ class Batches:
     def __init__(self, data: bytes) -> None:
         self._data, self._end = data, 0
         self._records = MemoryRecords(data)
-        self.has_next, self.size_in_bytes = self._records.has_next, self._records.size_in_bytes
+        self.size_in_bytes = self._records.size_in_bytes
+        self.turn = _Turn(max(TURN_BYTES, len(data)))
+
+    def has_next(self) -> bool:
+        """Whether there is another batch, and the turn is not over."""
+        return not self.turn.is_over and self._records.has_next()
 
     def next_batch(self) -> Any:  # what aiokafka hands out has no types
         """The next batch; to be called only where `has_next`."""
@@ -63,113 +113,107 @@ class Batches:
         self._end = start + LENGTH.size + LENGTH.unpack_from(self._data, start)[0]
         if type(batch) is not DefaultRecordBatch:
             return batch  # of an old version, which has no headers
-        return _Batch(batch, memoryview(self._data)[start : self._end])
+        return _Batch(batch, memoryview(self._data)[start : self._end], self.turn)
 
 
 class _Batch:
     """A batch as the fetcher uses it; all it asks for before it iterates is aiokafka's own."""
 
-    def __init__(self, batch: Any, data: memoryview) -> None:
-        self._batch, self._data = batch, data
+    def __init__(self, batch: Any, data: memoryview, turn: _Turn) -> None:
+        self._batch, self._data, self._turn = batch, data, turn
         self.base_offset, self.next_offset, self.producer_id = batch.base_offset, batch.next_offset, batch.producer_id
         self.is_control_batch, self.is_transactional = batch.is_control_batch, batch.is_transactional
         self.validate_crc = batch.validate_crc
+        self._next, self._end = self.base_offset, self.next_offset
+        """The offsets that records not read yet can have."""
 
     def __next__(self) -> Any:
         return next(self._batch)  # the marker in a control batch, which only brokers write
 
     def __iter__(self) -> Iterator[Any]:
+        turn = self._turn
+        for records, size in self._runs():
+            self._next = records[-1].offset + 1
+            if self._next <= turn.start:
+                continue
+            yield from records
+            turn.spend(len(records), size)
+            if turn.is_over:
+                self.next_offset = self._next  # from here on it is fetched again
+                return
+
+    def _runs(self) -> Iterator[tuple[Sequence[Any], int]]:
+        """The records of each run that may have some from the turn's start on, and its size in bytes."""
+        (left,) = COUNT.unpack_from(self._data, COUNT_BYTE)
+        is_whole = left == self._end - self.base_offset  # compaction took none away
         try:
-            return iter(self._records())
+            payload = self._payload()
+            for run in cut(payload, size=RUN_BYTES):
+                left -= run.records
+                if is_whole and self._next + run.records <= self._turn.start:
+                    self._next += run.records
+                    continue
+                records = self._read(payload[run.start : run.end], run)
+                yield self._numbered(records, before=self._end - left), run.end - run.start
         except (MemoryError, UnsupportedCodecError):
             raise  # what is wanting is ours
         except Exception as error:  # noqa: BLE001 - anybody's bytes: parsers and codecs raise what they like
-            why: Headers = [(UNREADABLE, type(error).__name__.encode())]
-            count = self.next_offset - self.base_offset
-            return self._numbered([_Record(0, delta, None, None, why) for delta in range(count)])
+            for first in range(max(self._next, self._turn.start), self._end, UNREADABLE_AT_ONCE):
+                yield self._unreadable(range(first, min(first + UNREADABLE_AT_ONCE, self._end)), error), 0
 
-    def _records(self) -> Iterable[Any]:
-        batch, payload = self._batch, self._data[HEADER_BYTES:]
-        if batch.compression_type:
-            payload = memoryview(inflate(batch.compression_type, payload))
-            head = bytearray(self._data[:HEADER_BYTES])
-            head[ATTRIBUTES_BYTE] &= ~CODEC_BITS
-            batch = DefaultRecordBatch(bytes(head) + payload)
+    def _payload(self) -> bytes:
+        data = self._data[HEADER_BYTES:]
+        return inflate(self._batch.compression_type, data) if self._batch.compression_type else data.tobytes()
+
+    def _read(self, data: bytes, run: Run) -> Sequence[Any]:
+        """The records in the bytes of a run, numbered as these say."""
+        # One record of more than a run may have any number of headers.
+        if len(data) <= RUN_BYTES and run.attributes < CONTINUES:
+            try:
+                return list(self._alone(data, run.records))
+            except MemoryError:
+                raise
+            except Exception:  # noqa: BLE001, S110 - as above
+                pass
         try:
-            records = list(batch)
-            if self._ascend([record.offset for record in records]):
-                return records
+            return [self._record(record) for record in parse(data)]
         except MemoryError:
             raise
-        except Exception:  # noqa: BLE001, S110 - as above
-            pass
-        return self._numbered(list(_Parser(payload.tobytes())))
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._unreadable(range(self._next, self._next + run.records), error)
 
-    def _ascend(self, offsets: Sequence[int]) -> bool:
-        """Whether records can have these offsets: compaction leaves gaps, and nothing else changes their numbers."""
-        if offsets == list(range(self.base_offset, self.next_offset)):
-            return True
-        return all(a < b for a, b in pairwise((self.base_offset - 1, *offsets, self.next_offset)))
+    def _alone(self, data: bytes, records: int) -> Iterable[Any]:
+        """A run as a batch of its own, for aiokafka's parser."""
+        head = bytearray(self._data[:HEADER_BYTES])
+        head[ATTRIBUTES_BYTE] &= ~CODEC_BITS
+        COUNT.pack_into(head, COUNT_BYTE, records)
+        batch: Iterable[Any] = DefaultRecordBatch(head + data)
+        return batch
 
-    def _numbered(self, records: Sequence[_Record]) -> Iterator[Any]:
+    def _record(self, parsed: ParsedRecord) -> Any:
         batch = self._batch
-        offsets = [self.base_offset + record.offset_delta for record in records]
-        if not self._ascend(offsets):
-            offsets = list(range(self.base_offset, self.base_offset + len(records)))
-        for offset, record in zip(offsets, records, strict=True):
-            created = _signed(batch.first_timestamp + record.timestamp_delta, VARLONG_BITS)
-            timestamp = batch.max_timestamp if batch.timestamp_type else created  # type 1: when it was appended
-            yield DefaultRecord(offset, timestamp, batch.timestamp_type, record.key, record.value, record.headers)
+        created = (batch.first_timestamp + parsed.timestamp_delta + 2**63) % 2**64 - 2**63  # a sum of 64 bits
+        timestamp = batch.max_timestamp if batch.timestamp_type else created  # type 1: when it was appended
+        offset = self.base_offset + parsed.offset_delta
+        return DefaultRecord(offset, timestamp, batch.timestamp_type, parsed.key, parsed.value, parsed.headers)
 
+    def _unreadable(self, offsets: Sequence[int], error: Exception) -> Sequence[Any]:
+        why: Headers = [(UNREADABLE, type(error).__name__.encode())]
+        batch = self._batch
+        timestamp = batch.max_timestamp if batch.timestamp_type else batch.first_timestamp
+        return [DefaultRecord(offset, timestamp, batch.timestamp_type, None, None, why) for offset in offsets]
 
-class _Record(NamedTuple):
-    timestamp_delta: int
-    offset_delta: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
+    def _numbered(self, records: Sequence[Any], *, before: int) -> Sequence[Any]:
+        """Number records anew unless their offsets can be what they say.
 
-
-class _Parser:
-    """Iterates over the records in the bytes of a batch. Raises `ValueError` or `IndexError` where these are wrong."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
-
-    def __iter__(self) -> Iterator[_Record]:
-        while self._at < len(self._data):
-            end = self._varint() + self._at
-            self._at += 1  # attributes: a byte without a meaning yet
-            yield _Record(self._varint(VARLONG_BITS), self._varint(), self._bytes(), self._bytes(), self._headers())
-            if self._at != end:
-                raise ValueError(f"a record that should end at byte {end} ends at {self._at}")
-
-    def _headers(self) -> Headers:
-        pairs = ((self._bytes() or b"", self._bytes()) for _ in range(self._varint()))
-        return [(name.decode("utf-8", "backslashreplace"), value) for name, value in pairs]
-
-    def _bytes(self) -> bytes | None:
-        length = self._varint()
-        if length < 0:
-            return None
-        start, self._at = self._at, self._at + length
-        if self._at > len(self._data):
-            raise ValueError(f"{length} bytes should follow byte {start} of {len(self._data)}")
-        return self._data[start : self._at]
-
-    def _varint(self, bits: int = VARINT_BITS) -> int:
-        """A zigzag number. Bits that do not fit are dropped, as brokers do."""
-        raw = 0
-        for shift in range(0, bits, 7):
-            byte = self._data[self._at]
-            self._at += 1
-            raw |= (byte & 0x7F) << shift
-            if not byte & 0x80:
-                raw &= (1 << bits) - 1
-                return (raw >> 1) ^ -(raw & 1)
-        raise ValueError(f"a number of more than {bits} bits ends at byte {self._at}")
-
-
-def _signed(number: int, bits: int) -> int:
-    """What an integer of so many bits holds of a number."""
-    return (number + (1 << bits - 1)) % (1 << bits) - (1 << bits - 1)
+        Compaction leaves gaps, and nothing else changes offsets. `before` is the first that is another run's.
+        """
+        offsets, first = [record.offset for record in records], self._next
+        if offsets == list(range(first, first + len(offsets))):
+            return records
+        if all(a < b for a, b in pairwise((first - 1, *offsets, before))):
+            return records
+        return [
+            DefaultRecord(offset, r.timestamp, r.timestamp_type, r.key, r.value, r.headers)
+            for offset, r in enumerate(records, first)
+        ]

@@ -10,7 +10,7 @@ from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
 
 from stream.kafka import batches
-from stream.kafka.batches import PRIVATE_NAMES, Batches
+from stream.kafka.batches import PRIVATE_NAMES, Batches, FetchedRecords
 from tests.rawbatches import raw_batch, raw_record
 
 
@@ -38,7 +38,14 @@ def test_the_fetcher_asks_for_nothing_we_do_not_have() -> None:
 
 
 def test_the_fetcher_is_given_our_batches() -> None:
-    """The fetcher looks its class of records up by the name that is replaced, at each fetch."""
+    """The fetcher looks its classes of records up by the names that are replaced, at each fetch."""
     batches.install()
     assert fetcher.MemoryRecords is Batches
-    assert "MemoryRecords" in Fetcher._proc_fetch_request.__code__.co_names
+    assert fetcher.PartitionRecords is FetchedRecords
+    assert {"MemoryRecords", "PartitionRecords"} <= set(Fetcher._proc_fetch_request.__code__.co_names)
+
+
+def test_the_fetcher_says_where_a_fetch_begins() -> None:
+    """The records of a fetch are told the offset that was asked for, by the place it has among the arguments."""
+    names = list(inspect.signature(PartitionRecords.__init__).parameters)
+    assert names[:5] == ["self", "tp", "records", "aborted_transactions", "fetch_offset"]
