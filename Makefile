@@ -41,7 +41,7 @@ check: $(VENV)/dev ## format, lint, types, architecture, unit and property tests
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not kafka and not export" tests
+	$(BIN)/python -m pytest -q --hypothesis-profile=quick -m "not kafka and not export" tests
 
 format: $(VENV)/dev ## format the code
 	$(BIN)/ruff format

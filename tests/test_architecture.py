@@ -58,6 +58,7 @@ def within(*places: str) -> Iterator[tuple[str, ast.Module]]:
     return ((path, tree) for path, tree in modules().items() if path.startswith(places))
 
 
+@cache
 def imports(tree: ast.Module) -> set[str]:
     """Names of the modules that a module imports, also inside functions."""
     found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
@@ -68,6 +69,7 @@ def packages(tree: ast.Module) -> set[str]:
     return {name.partition(".")[0] for name in imports(tree)}
 
 
+@cache
 def dotted(tree: ast.Module) -> set[str]:
     """Every `name.attribute` in a module, and every `from name import attribute`."""
     found = {

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import gc
 import time
+from functools import cache
 
 import pytest
 
 from stream.decode import Decoder
 from stream.events import Rejected
-from tests.hostile.corpus import hostile_records
+from tests.hostile.corpus import HostileRecord, hostile_records
 from tests.records import default_limits, outcomes
+
+
+@cache
+def corpus(seed: int) -> list[HostileRecord]:
+    """Ten thousand hostile records, made once."""
+    return hostile_records(10_000, seed=seed)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_hostile_record_gets_its_answer(seed: int) -> None:
     """Of ten thousand hostile records each is an event, or rejected for the reason it was made for."""
-    records = hostile_records(10_000, seed=seed)
+    records = corpus(seed)
     found = outcomes(Decoder(default_limits()), [record.value for record in records])
     wrong = [
         (record.name, record.expected, outcome)
@@ -28,7 +35,7 @@ def test_every_hostile_record_gets_its_answer(seed: int) -> None:
 
 def test_the_corpus_has_every_reason_that_a_value_can_give() -> None:
     """Each reason to reject a value is in the corpus, and so are events; the other reasons come from elsewhere."""
-    reasons = {record.expected for record in hostile_records(10_000, seed=0)}
+    reasons = {record.expected for record in corpus(0)}
     assert {str(reason) for reason in reasons} == {
         *("None", "tombstone", "too_large", "decode_error", "duplicate_key", "schema_error", "schema_version"),
         *("empty_content", "timestamp", "image"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from functools import cache
 
 import pytest
 
@@ -12,10 +13,15 @@ from stream.kafka.transport import PRIVATE_NAMES
 NAMES = [(owner, name) for owner, names in PRIVATE_NAMES.items() for name in names]
 
 
+@cache
+def source_of(owner: str) -> str:
+    """The source of a class and its bases."""
+    module, _, name = owner.rpartition(".")
+    cls = getattr(importlib.import_module(module), name)
+    return "".join(map(inspect.getsource, cls.__mro__[:-1]))
+
+
 @pytest.mark.parametrize(("owner", "name"), NAMES, ids=[f"{owner.rpartition('.')[2]}.{name}" for owner, name in NAMES])
 def test_private_name_is_still_there(owner: str, name: str) -> None:
     """An upgrade that takes away a private name we rely on says which one."""
-    module, _, cls = owner.rpartition(".")
-    source = inspect.getsource(getattr(importlib.import_module(module), cls))
-    bases = "".join(inspect.getsource(base) for base in getattr(importlib.import_module(module), cls).__mro__[1:-1])
-    assert f"{name}" in source + bases
+    assert name in source_of(owner)

@@ -42,7 +42,7 @@ def central(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -
     (folder / JAR.path).write_bytes(BYTES)
     handler = functools.partial(QuietHandler, directory=str(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=[0.01])  # looks so often whether to stop
     thread.start()
     name_central(tmp_path, monkeypatch, port=server.server_port)
     yield folder
