@@ -13,12 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
 from mode import Service
 
+from stream.errors import BrokerError
 from stream.events import SourceRecord
 from stream.kafka.ledger import Ledger, Partition, Slice
 from stream.kafka.publisher import Delivery, Load, OutRecord, Publisher
@@ -29,6 +30,9 @@ UNITS_AHEAD = 2
 """Units handed to the thread at a time: one runs, one waits, so that the thread never idles."""
 
 DRAIN_POLL_S = 0.005
+
+OFFER_POLL_S = 0.01
+"""Whoever offers work does so every second or so."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +45,8 @@ class Unit:
     """Of the ledger, when the records were fetched: later ones mean that the partition was taken away since."""
     started_at: float
     """Monotonic seconds when it was handed to the thread."""
+    published: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the broker has acknowledged all outputs."""
 
 
 class Stage(Protocol):
@@ -160,10 +166,17 @@ class Conveyor(Service):
         records = first.records if len(slices) == 1 else [record for piece in slices for record in piece.records]
         return Unit(slices, records, first.epoch, time.monotonic())
 
-    async def offer(self, work: Callable[[], Mapping[Partition, Load]]) -> None:
-        """Run `work` in the stage's thread, in its turn, and publish what it returns; it acknowledges nothing."""
+    async def offer(self, work: Callable[[], Mapping[Partition, Load]]) -> bool:
+        """Run `work` in the stage's thread, in its turn, and publish what it returns; it acknowledges nothing.
+
+        Returns when the broker has acknowledged all of it. False: partitions were taken away before, so it may not.
+        """
         await self._ahead.acquire()
-        self._hand_over(Unit((), (), self._ledger.epoch, time.monotonic()), work)
+        unit = Unit((), (), self._ledger.epoch, time.monotonic())
+        self._hand_over(unit, work)
+        while not unit.published.is_set() and unit.epoch == self._ledger.epoch:  # noqa: ASYNC110 - epochs have no event
+            await asyncio.sleep(OFFER_POLL_S)
+        return unit.published.is_set()
 
     def _hand_over(self, unit: Unit, work: Callable[[], Mapping[Partition, Load]]) -> None:
         if not self._in_thread:
@@ -197,9 +210,12 @@ class Conveyor(Service):
             done_at = time.monotonic()
             for piece in unit.slices:
                 self._ledger.finish(piece)
+            unit.published.set()
             self._watcher.unit_finished(done_at - unit.started_at)
 
         def refused(destination: Partition, index: int, output: OutRecord) -> tuple[Partition, OutRecord]:
+            if not unit.slices:
+                raise BrokerError(f"{destination.topic} refuses a record of ours; run `fairway topics check`")
             source = unit.slices[0].partition
             return self._stage.refused(unit.records[index], output, source=source, destination=destination)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from aiokafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
+from aiokafka.errors import MessageSizeTooLargeError, NotLeaderForPartitionError, TopicAuthorizationFailedError
 
 from stream.errors import BrokerError
 from stream.events import SourceRecord
@@ -285,7 +285,7 @@ def test_a_drain_is_bounded() -> None:
 
 
 def test_offered_work_is_done_in_its_turn_and_acknowledges_nothing() -> None:
-    """Work that comes from nowhere runs in the stage's thread after what was there before, and is published."""
+    """Work that comes from nowhere runs in the stage's thread after what was there before, until it is published."""
 
     async def run() -> None:
         async with running() as line:
@@ -298,13 +298,42 @@ def test_offered_work_is_done_in_its_turn_and_acknowledges_nothing() -> None:
                 names.append(threading.current_thread().name)
                 return {Partition("out", 0): load(b"99")}
 
-            await line.conveyor.offer(work)
+            offered = asyncio.create_task(line.conveyor.offer(work))
+            await asyncio.sleep(0.05)
             assert names == []
             line.stage.hold.set()
-            await line.idle()
+            assert await offered
             assert line.out() == [0, 99]
+            await line.idle()
             assert names[0].startswith("fairway-stage")
             assert line.ledger.committable() == {Partition("in", 0): 1}
+
+    go(run)
+
+
+def test_offered_work_that_is_lost_with_the_partitions_is_not_taken_for_published() -> None:
+    """Whoever offered it learns that it may not have been, and does not wait for ever."""
+
+    async def run() -> None:
+        async with running(Broker(lambda _partition, _values: NotLeaderForPartitionError())) as line:
+            offered = asyncio.create_task(line.conveyor.offer(lambda: {Partition("out", 0): load(b"99")}))
+            await until(lambda: line.broker.renewals > 0)
+            assert not offered.done()
+            line.ledger.revoke_all()
+            assert not await offered
+
+    go(run)
+
+
+def test_offered_work_that_is_refused_stops_the_worker() -> None:
+    """There is no input that something else could be said about."""
+
+    async def run() -> None:
+        async with running(Broker(lambda _partition, _values: MessageSizeTooLargeError())) as line:
+            offered = asyncio.create_task(line.conveyor.offer(lambda: {Partition("out", 0): load(b"99")}))
+            await until(lambda: line.conveyor.crashed)
+            offered.cancel()
+            assert str(line.conveyor.crash_reason) == "out refuses a record of ours; run `fairway topics check`"
 
     go(run)
 
