@@ -12,9 +12,9 @@ what has any of these is read by our own parser:
     made-up offsets     the records are numbered as the broker counted them
     unreadable batches  each offset gets a record of nothing but a header, `fairway.unreadable`: a dead letter
 
-Six kilobytes may also stand for ten million records, which are 4 GB as objects. A batch of more than `RUN_BYTES`, once
-inflated, is therefore read run by run, and a fetch ends where it has given enough for one turn: what is left of it is
-fetched again. A run that nobody can read is unreadable alone.
+A megabyte may also stand for millions of records, which are gigabytes as objects. A batch of more than `RUN_BYTES`,
+once inflated, is therefore read run by run, and a fetch ends where it has given enough for one turn: what is left of it
+is fetched again. A run that nobody can read is unreadable alone.
 
 A wrong CRC stays an error: that is a broken disk, and nobody's input.
 """

@@ -60,6 +60,9 @@ partitions whose records are not taken yet, so new records of those wait for it.
 SLICE_MAX_BYTES = 4_194_304
 """Records scored together hold at most this many bytes, so that a run of 1 MB records does not fill the memory."""
 
+HEADER_BYTES = 128
+"""What a header takes as an object, beside its content: in a record, two bytes may stand for one."""
+
 
 class SliceTopic(Topic):
     """A topic whose queue receives whole slices; `fairway` agents read these and nothing else."""
@@ -219,12 +222,20 @@ def _runs(records: Sequence[Any], max_records: int) -> Iterable[tuple[Sequence[A
     """Cut records into runs of at most `max_records` and `SLICE_MAX_BYTES`, each with its size in bytes."""
     start = size = 0
     for index, record in enumerate(records):
-        length = record.serialized_value_size
+        length = _size(record)
         if index > start and (index - start >= max_records or size + length > SLICE_MAX_BYTES):
             yield records[start:index], size
             start, size = index, 0
-        size += max(length, 0)  # -1 where the value is null
+        size += length
     yield (records[start:] if start else records), size
+
+
+def _size(record: Any) -> int:
+    """Bytes that a record takes for what its producer put into it, value, key or headers."""
+    size: int = max(record.serialized_value_size, 0) + max(record.serialized_key_size, 0)  # -1 where there is none
+    for name, value in record.headers:
+        size += HEADER_BYTES + len(name) + len(value or b"")
+    return size
 
 
 class SliceProducer(driver.Producer):

@@ -152,6 +152,7 @@ def _app(settings: Settings, plan: StagePlan) -> faust.App:
         broker_heartbeat_interval=settings.session_timeout_s / 5,
         broker_rebalance_timeout=settings.rebalance_timeout_s,
         broker_request_timeout=settings.request_timeout_s,
+        broker_max_poll_records=settings.buffer_max_records,  # in hand are twice as many at most
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=settings.max_partition_fetch_bytes,
         consumer_group_instance_id=settings.instance_id,

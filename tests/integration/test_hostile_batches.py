@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, codec
 
 from stream.events import RejectReason
 from stream.kafka import deadletter, topics
@@ -24,7 +24,7 @@ from stream.kafka.following import follow
 from stream.kafka.redaction import describer
 from stream.settings import Settings
 from tests.conftest import own_settings
-from tests.rawbatches import hostile_batches, raw_batch, raw_record, send_raw
+from tests.rawbatches import ZSTD, hostile_batches, raw_batch, raw_record, send_raw, zigzag
 from tests.topics import Records, Sent, records_of, send
 from tests.workers import WorkerProcess, until
 
@@ -35,6 +35,7 @@ HOSTILE = 14
 UNREADABLE_BATCHES = 4
 NEIGHBOURS = 20
 SETTLE_S = 60.0
+MANY = 100_000
 
 
 def event(name: str) -> bytes:
@@ -131,6 +132,39 @@ def test_a_person_can_watch_it(run: Run) -> None:
     ]
     counts = [sum(partition == number for partition, _ in shown) for number in range(PARTITIONS)]
     assert sorted(shown) == [(number, offset) for number in range(PARTITIONS) for offset in range(counts[number])]
+
+
+def test_much_in_a_few_bytes(broker: LocalBroker, tmp_path: Path) -> None:
+    """Of a hundred thousand records and a record of millions of headers, each is answered, and few are in hand."""
+    settings = own_settings(broker, bundle="stub", partitions=1, max_future_s=1e9, buffer_max_records=1024)
+    topics.create(settings)
+    payload = codec.zstd_encode(b"".join(raw_record(delta, None, key=None) for delta in range(MANY)))
+    many = raw_batch([], count=MANY, attributes=ZSTD, payload=payload)
+    headers = b"\x00\x00\x00\x01\x01" + zigzag(40 * MANY) + b"\x00\x01" * 40 * MANY
+    full = raw_batch([], count=1, attributes=ZSTD, payload=codec.zstd_encode(zigzag(len(headers)) + headers))
+    assert len(many.data) + len(full.data) < MANY
+    worker = WorkerProcess(settings, tmp_path / "worker.log")
+    in_hand: list[float] = []
+
+    def is_answered() -> bool:
+        in_hand.append(worker.metric("fairway_records_in_hand"))
+        return audit(settings).lag == 0
+
+    try:
+        worker.wait_ready()
+        send(settings, settings.events_topic, [(0, b"k", event("before"), [])])
+        send_raw(settings, settings.events_topic, [(0, many), (0, full)])
+        send(settings, settings.events_topic, [(0, b"k", event("after"), [])])
+        until(is_answered, within_s=SETTLE_S)
+        report = audit(settings)
+        assert worker.stop() == 0
+    finally:
+        worker.close()
+    assert report.is_sound
+    assert (report.total.decided, report.total.dead_lettered) == (2, MANY + 1)
+    assert max(in_hand) <= 2 * 1024
+    offsets = [letter.offset for letter in decoded(records_of(settings, settings.dead_letter_topic))]
+    assert offsets == list(range(1, MANY + 2))
 
 
 def test_a_producer_chooses_its_compression(broker: LocalBroker, tmp_path: Path) -> None:
