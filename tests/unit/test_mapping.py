@@ -18,7 +18,7 @@ from stream.fairness.observation import DecisionReader
 from stream.mapping import Mapping, Unmapped, load_mapping
 from stream.mapping.decisions import decision_converter
 from stream.mapping.path import parse_path
-from tests.records import Decoded, Record, default_limits, outcomes
+from tests.records import NOW, Record, default_limits
 
 EXAMPLES = Path(__file__).parents[2] / "ops" / "mappings"
 HEAD = "schema_version: 1\nname: m\nkind: event\nfields:\n"
@@ -338,7 +338,7 @@ def decoded(example: str, record: dict[str, Any], timestamp: int | None = None) 
     """The event that an example mapping makes of a record, without the fields it leaves at their defaults."""
     found = Record(json.dumps(record).encode(), timestamp=timestamp)
     mapping = load_mapping(EXAMPLES / example)
-    assert isinstance(outcomes(Decoder(default_limits(), mapping), [found.value])[0], Decoded)
+    assert Decoder(default_limits(), mapping).decode([found], now=NOW)[1] == ()
     fields = mapping.apply(record, found)
     return ContentEvent.model_validate(fields).model_dump(exclude_unset=True)
 
