@@ -24,8 +24,8 @@ SETTLE_S = 90.0
 class Deployment:
     """Starts workers and accounts for everything at the end."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        self.settings, self._folder = settings, folder
+    def __init__(self, settings: Settings, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.settings, self._folder, self._capsys = settings, folder, capsys
         self.workers: list[WorkerProcess] = []
         topics.create(settings)
 
@@ -40,11 +40,11 @@ class Deployment:
         self.workers.append(WorkerProcess(self.settings.model_copy(update=overrides), log, arguments=arguments))
         return self.workers[-1]
 
-    def account(self, fault: str, *, expected: int, capsys: pytest.CaptureFixture[str]) -> PartitionAudit:
+    def account(self, fault: str, *, expected: int) -> PartitionAudit:
         """Wait until all is decided, audit, print the outcome and assert that nothing is missing or contradicted."""
         report = audit(self.settings, wait_s=SETTLE_S)
         total = report.total
-        with capsys.disabled():
+        with self._capsys.disabled():
             print(f"\n  {fault}: {total}")
         assert report.lag == 0, f"still {report.lag} events behind: {self.workers[-1].tail()}"
         assert total.events == expected
@@ -52,15 +52,18 @@ class Deployment:
         return total
 
 
+Deploy = Callable[..., Deployment]
+
+
 @pytest.fixture
-def deploy(tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
+def deploy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Deploy]:
     """Make deployments on a broker; their workers end with the test."""
     made: list[Deployment] = []
 
     def make(broker: LocalBroker, **overrides: Any) -> Deployment:
         # Short timeouts, so that a fault is over in seconds: six is the least that brokers allow.
         quick = {"session_timeout_s": 6.0, "rebalance_timeout_s": 10.0, "drain_s": 4.0, "bundle": "stub"}
-        made.append(Deployment(own_settings(broker, **(quick | overrides)), tmp_path))
+        made.append(Deployment(own_settings(broker, **(quick | overrides)), tmp_path, capsys))
         return made[-1]
 
     yield make

@@ -7,6 +7,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import Any
 
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -15,19 +16,30 @@ from ops.bench.texts import events
 from stream.errors import BrokerError
 from stream.kafka.broker import LocalBroker
 from stream.kafka.clients import open_admin
-from tests.chaos.conftest import Deployment
+from tests.chaos.conftest import Deploy, Deployment
 from tests.traffic import Feed, produce
-from tests.workers import until
+from tests.workers import WorkerProcess, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(300)]
 
-Deploy = Callable[..., Deployment]
 StartBroker = Callable[..., LocalBroker]
+Backlog = Callable[..., tuple[LocalBroker, Deployment, WorkerProcess]]
 
 
-def test_a_broker_stopped_for_ten_seconds(
-    start_broker: StartBroker, deploy: Deploy, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def backlog(start_broker: StartBroker, deploy: Deploy) -> Backlog:
+    """A broker of one test's own and a worker in the middle of `count` events, `unit_s` for each unit of 256."""
+
+    def begin(count: int, *, unit_s: float, **settings: Any) -> tuple[LocalBroker, Deployment, WorkerProcess]:
+        broker = start_broker()
+        deployment = deploy(broker, **settings)
+        produce(deployment.settings, events(count))
+        return broker, deployment, deployment.worker("slow", str(unit_s), slice_max_records=256)
+
+    return begin
+
+
+def test_a_broker_stopped_for_ten_seconds(start_broker: StartBroker, deploy: Deploy) -> None:
     """A broker that hangs for ten seconds, longer than a session, costs time and nothing else."""
     broker = start_broker()
     deployment = deploy(broker)
@@ -38,27 +50,20 @@ def test_a_broker_stopped_for_ten_seconds(
         time.sleep(10)
         broker.resume()
         time.sleep(2)
-    deployment.account("broker stopped for 10 s", expected=feed.produced, capsys=capsys)
+    deployment.account("broker stopped for 10 s", expected=feed.produced)
 
 
-def test_a_broker_killed_and_restarted_on_its_data(
-    start_broker: StartBroker, deploy: Deploy, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_broker_killed_and_restarted_on_its_data(backlog: Backlog) -> None:
     """The only broker is killed and comes back on its data; the worker resumes by itself."""
-    broker = start_broker()
-    deployment = deploy(broker)
-    count = produce(deployment.settings, events(30_000))
-    worker = deployment.worker("slow", "0.05", slice_max_records=256)
+    broker, deployment, worker = backlog(30_000, unit_s=0.05)
     broker.kill()
     time.sleep(3)
     broker.restart()
-    deployment.account("broker killed and restarted", expected=count, capsys=capsys)
+    deployment.account("broker killed and restarted", expected=30_000)
     assert worker.process.poll() is None
 
 
-def test_one_of_three_brokers_killed(
-    start_broker: StartBroker, deploy: Deploy, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_of_three_brokers_killed(start_broker: StartBroker, deploy: Deploy) -> None:
     """With three replicas and two in sync, one broker may die under load."""
     broker = start_broker(nodes=3)
     deployment = deploy(broker, replication=3)
@@ -67,63 +72,50 @@ def test_one_of_three_brokers_killed(
         time.sleep(2)
         broker.kill(2)
         time.sleep(8)
-    deployment.account("one of three brokers killed", expected=feed.produced, capsys=capsys)
+    deployment.account("one of three brokers killed", expected=feed.produced)
     assert worker.process.poll() is None
 
 
-def test_produce_requests_that_time_out(
-    start_broker: StartBroker, deploy: Deploy, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_produce_requests_that_time_out(backlog: Backlog) -> None:
     """Outputs whose requests time out are sent again under the same sequence numbers: nothing is lost or doubled."""
-    broker = start_broker()
-    deployment = deploy(broker, request_timeout_s=6.0)
-    count = produce(deployment.settings, events(20_000))
-    worker = deployment.worker("slow", "0.2", slice_max_records=256)
+    broker, deployment, worker = backlog(20_000, unit_s=0.2, request_timeout_s=6.0)
     until(lambda: worker.metric("fairway_publish_records_count") > 3, within_s=60)
     broker.suspend()
     until(lambda: "Got error produce response: [Error 7] RequestTimedOutError" in worker.log(), within_s=60)
     broker.resume()
-    deployment.account("produce requests timing out", expected=count, capsys=capsys)
+    deployment.account("produce requests timing out", expected=20_000)
     assert worker.process.poll() is None
 
 
-def test_sigterm_while_the_broker_is_away(
-    start_broker: StartBroker, deploy: Deploy, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sigterm_while_the_broker_is_away(backlog: Backlog) -> None:
     """A worker that cannot finish what is in hand still stops in a bounded time, and the next one does it again."""
-    broker = start_broker()
-    deployment = deploy(broker, request_timeout_s=6.0)
-    count = produce(deployment.settings, events(20_000))
-    worker = deployment.worker("slow", "0.2", slice_max_records=256)
+    broker, deployment, worker = backlog(20_000, unit_s=0.2, request_timeout_s=6.0)
     until(lambda: worker.metric("fairway_publish_records_count") > 3, within_s=60)
     broker.suspend()
     worker.stop(within_s=deployment.settings.drain_s + 25)
     broker.resume()
     deployment.worker()
-    deployment.account("SIGTERM while the broker is away", expected=count, capsys=capsys)
+    deployment.account("SIGTERM while the broker is away", expected=20_000)
 
 
-def test_a_full_output_disk(start_broker: StartBroker, deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_output_disk(backlog: Backlog) -> None:
     """A broker that can write no more stops; on a disk with room it comes back and everything is decided."""
-    broker = start_broker()
-    deployment = deploy(broker)
-    count = produce(deployment.settings, events(40_000))
-    worker = deployment.worker("slow", "0.05", slice_max_records=256)
+    broker, deployment, worker = backlog(40_000, unit_s=0.05)
     # Every write beyond this size fails, as on a full disk; index files are preallocated, so not less.
     resource.prlimit(broker.pid(), resource.RLIMIT_FSIZE, (12_000_000, 12_000_000))
     until(lambda: _has_ended(broker), within_s=90)
     broker.restart()
-    deployment.account("output disk full", expected=count, capsys=capsys)
+    deployment.account("output disk full", expected=40_000)
     assert worker.process.poll() is None
 
 
-def test_a_refused_record(broker: LocalBroker, deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_record(broker: LocalBroker, deploy: Deploy) -> None:
     """A decision that the broker refuses becomes a dead letter; its neighbours are decided."""
     deployment = deploy(broker)
     deployment.worker()  # it would not start with the limit that follows
     _limit(deployment, deployment.settings.decisions_topic, 2_000)
     count = produce(deployment.settings, _with_some_large_decisions(2_000))
-    total = deployment.account("decisions refused by the broker", expected=count, capsys=capsys)
+    total = deployment.account("decisions refused by the broker", expected=count)
     assert total.dead_lettered == 20
 
 

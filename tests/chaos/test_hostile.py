@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,7 +10,7 @@ from ops.bench.texts import events
 from stream.events import RejectReason
 from stream.kafka import deadletter
 from stream.kafka.broker import LocalBroker
-from tests.chaos.conftest import Deployment
+from tests.chaos.conftest import Deploy
 from tests.hostile.corpus import HostileRecord, hostile_records
 from tests.topics import Sent, records_of, send
 
@@ -28,16 +28,14 @@ def mixed(records: list[HostileRecord], partitions: int) -> Iterator[tuple[Sent,
         yield (number % partitions, GOOD, value, []), None
 
 
-def test_ten_thousand_hostile_records(
-    broker: LocalBroker, deploy: Callable[..., Deployment], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ten_thousand_hostile_records(broker: LocalBroker, deploy: Deploy) -> None:
     """Every good record is decided, every bad one is a dead letter with its reason, and the worker goes on."""
     deployment = deploy(broker)
     settings, records = deployment.settings, hostile_records(HOSTILE, seed=2)
     mixture = list(mixed(records, settings.partitions))
     send(settings, settings.events_topic, (sent for sent, _ in mixture))
     worker = deployment.worker()
-    total = deployment.account(f"{HOSTILE} hostile records", expected=2 * HOSTILE, capsys=capsys)
+    total = deployment.account(f"{HOSTILE} hostile records", expected=2 * HOSTILE)
 
     reasons: dict[tuple[int, int], str] = {}
     for number, letters in records_of(settings, settings.dead_letter_topic).items():
