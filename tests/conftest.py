@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from stream.kafka.broker import LocalBroker, free_port
 from stream.settings import Settings
 
-# A loaded machine is not a failing property. `make check`, which somebody waits for, looks at a quarter of the examples;
+# A loaded machine is not a failing property. `make check`, which somebody waits for, looks at a quarter of examples;
 # `make test` and CI look at all.
 hypothesis_settings.register_profile("quick", deadline=None, max_examples=25)
 hypothesis_settings.register_profile("fairway", deadline=None)
