@@ -16,7 +16,7 @@ import msgspec
 from stream import events
 from stream.events import SCHEMA_VERSION, Action, ContentEvent, RejectReason, ReviewWhy
 from stream.fairness.report import FairnessReport
-from stream.fairness.state import PartitionState
+from stream.fairness.state import ClosedPane, PartitionState, ReportProgress
 
 __all__ = ["KINDS", "Kind", "file_name", "render"]
 
@@ -224,6 +224,8 @@ KINDS: Mapping[str, Kind] = {
     "review-record": Kind("Review record", _OF_OUTPUT, _review_record),
     "dead-letter": Kind("Headers of a dead letter", _OF_OUTPUT, _dead_letter),
     "fairness-report": Kind("Fairness report", _OF_OUTPUT, lambda: _of(FairnessReport)),
-    "fairness-state": Kind("State of the fairness stage", _OF_OUTPUT, lambda: _of(PartitionState)),
+    "fairness-state": Kind("State of the fairness stage: a partition", _OF_OUTPUT, lambda: _of(PartitionState)),
+    "fairness-pane": Kind("State of the fairness stage: a closed pane", _OF_OUTPUT, lambda: _of(ClosedPane)),
+    "fairness-progress": Kind("State of the fairness stage: what is reported", _OF_OUTPUT, lambda: _of(ReportProgress)),
 }
 """Every kind of record, by name."""

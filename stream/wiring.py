@@ -156,11 +156,6 @@ def fairness_worker(settings: Settings, telemetry: Telemetry) -> WorkerHandle:
         merger=lambda names: FairnessMerger(counting, reporting, partitions=names),
     )
 
-    async def report_for_ever(conveyor: Conveyor) -> None:
-        while True:
-            await asyncio.sleep(settings.snapshot_s)
-            await conveyor.offer(stage.tick)
-
     plan = StagePlan(
         name="fairness",
         topics=[settings.decisions_topic, settings.fairness_state_topic],
@@ -168,7 +163,7 @@ def fairness_worker(settings: Settings, telemetry: Telemetry) -> WorkerHandle:
         max_records=settings.buffer_max_records,
         gather_s=settings.snapshot_s,
         start_offsets=stage.start_offsets,
-        housekeeping=report_for_ever,
+        housekeeping=stage.report_for_ever,
     )
     return build_worker(settings, plan, telemetry)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,9 +11,10 @@ import msgspec
 from hypothesis import strategies as st
 
 from stream.events import Decision, HarmDecision, Selection
-from stream.fairness import FairnessReport
+from stream.fairness import CountSettings, FairnessCounter, FairnessMerger, FairnessReport
+from stream.fairness.state import StateRecord
 
-__all__ = ["START", "Record", "decision", "essence", "records", "streams"]
+__all__ = ["START", "Record", "counted_by", "decision", "essence", "read", "records", "state_of", "streams", "tell"]
 
 START = 1_767_225_600
 """2026-01-01T00:00:00Z, the beginning of a pane of any width used here."""
@@ -42,7 +43,7 @@ def decision(
     """A decision created `at` seconds since the epoch, with the selection of each harm."""
     found = {harm: HarmDecision(0.5, selection, 0.9, 0.1) for harm, selection in (harms or {}).items()}  # type: ignore[arg-type]
     plain: dict[str, Any] = {
-        "decision_id": "content.events:0:0",
+        "decision_id": "content.events:99:0",  # of a partition that no test counts, so that it repeats nothing
         "content_id": "c",
         "action": "allow",
         "reasons": [],
@@ -67,6 +68,26 @@ def decision(
 def records(values: Sequence[bytes | None], *, start: int = 0) -> list[Record]:
     """Values as records with offsets from `start` on."""
     return [Record(start + i, value) for i, value in enumerate(values)]
+
+
+def state_of(snapshot: Sequence[StateRecord]) -> bytes:
+    """The partition's state, which is the last record of a snapshot."""
+    value = snapshot[-1][1]
+    assert value is not None
+    return value
+
+
+def counted_by(partition: str, settings: CountSettings, values: Sequence[bytes | None]) -> list[StateRecord]:
+    """What one counter writes that counts all of these."""
+    counter = FairnessCounter(partition, settings)
+    counter.count(records(values))
+    return counter.snapshot()
+
+
+def tell(merger: FairnessMerger, snapshot: Iterable[StateRecord]) -> None:
+    """Give records of the state topic to a merger."""
+    for key, value in snapshot:
+        merger.update(key, value)
 
 
 def essence(reports: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

@@ -46,9 +46,10 @@ def measure(decisions: int, *, panes: int, harmless: float) -> dict[str, float]:
             counter.count(part)
         counter.snapshot()  # spreads what is left over the cells, so it is part of the cost of counting
         counted = time.process_time()
-        state = counter.snapshot()
+        states = counter.snapshot()
         written = time.process_time()
-        merger.update(b"t:0", state)
+        for key, state in states:
+            merger.update(key, state)
         reports = merger.finish()
         seconds.append((counted - began, written - counted, time.process_time() - written))
     count, snapshot, report = np.min(seconds, axis=0).tolist()
@@ -57,7 +58,7 @@ def measure(decisions: int, *, panes: int, harmless: float) -> dict[str, float]:
         "harmless": harmless,
         "count_us_per_decision": round(count / decisions * 1e6, 2),
         "snapshot_ms": round(snapshot * 1e3, 2),
-        "state_bytes": len(state),
+        "state_bytes": sum(len(state or b"") for _, state in states),
         "reports": len(reports),
         "reports_ms": round(report * 1e3, 1),
         "largest_report_bytes": max(len(value) for _, value in reports),

@@ -16,16 +16,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from stream.commands.score import LineRecord, batches
+from stream.commands.score import SOURCE, LineRecord, batches
 from stream.fairness import CountSettings, FairnessCounter, FairnessMerger, FairnessReport, ReportSettings, Totals
-from stream.fairness.observation import Converter
+from stream.fairness.observation import Converter, Uncounted
 from stream.mapping.decisions import decision_converter
 from stream.settings import load_settings
 
 __all__ = ["monitor"]
 
-SOURCE = "stdin:0"
-"""Stands where the partition's name stands in Kafka."""
 LISTED_GROUPS = 30
 """Groups of one axis in the table: a screen. The reports have all."""
 EVER_S = 253_402_300_799.0
@@ -82,7 +80,7 @@ def monitor(
 
 
 class _Pipe:
-    """The fairness stage on the one partition that a pipe is."""
+    """The fairness stage on the one partition that a pipe is, under the name that `fairway score` gives it."""
 
     def __init__(self, counting: CountSettings, reporting: ReportSettings, mapping: Converter | None) -> None:
         self._counter = FairnessCounter(SOURCE, counting, mapping=mapping)
@@ -95,8 +93,11 @@ class _Pipe:
     def take(self, records: Sequence[LineRecord]) -> list[bytes]:
         """Count lines; return the reports of panes that are closed now."""
         self._counter.count(records)
-        self._merger.update(SOURCE.encode(), self._counter.snapshot())
-        return [report for _, report in self._merger.due(0.0)]
+        for key, value in self._counter.snapshot():
+            self._merger.update(key, value)
+        reports = [report for _, report in self._merger.due(0.0)]
+        self._merger.acknowledged()
+        return reports
 
     def finish(self) -> list[bytes]:
         """Return the reports of all other panes."""
@@ -116,9 +117,12 @@ def _account(totals: Totals) -> None:
             "raise --lateness-s or sort the input by created_at",
             err=True,
         )
-    for reason, lines in totals.uncounted.items():
+    uncounted = dict(totals.uncounted)
+    if repeated := uncounted.pop(Uncounted.REPEATED, 0):
+        typer.echo(f"{repeated:,} lines repeat a decision, by its decision_id; each is counted once", err=True)
+    for reason, lines in uncounted.items():
         typer.echo(f"{lines:,} lines could not be counted: {reason.value}", err=True)
-    if totals.uncounted:
+    if uncounted:
         raise typer.Exit(1)
 
 

@@ -14,7 +14,7 @@ import typer
 
 from stream.settings import load_settings
 
-__all__ = ["LineRecord", "batches", "score"]
+__all__ = ["SOURCE", "LineRecord", "batches", "score"]
 
 SOURCE = "stdin"
 """Stands where the topic stands in a decision's id."""

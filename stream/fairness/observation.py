@@ -53,6 +53,7 @@ class Uncounted(StrEnum):
     SCHEMA_ERROR = "schema_error"
     SCHEMA_VERSION = "schema_version"
     TIMESTAMP = "timestamp"
+    REPEATED = "repeated"
     TOO_MANY_NAMES = "too_many_names"
     PANE_DROPPED = "pane_dropped"
 
@@ -83,13 +84,18 @@ class Harms(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
 
 class ObservedDecision(msgspec.Struct, gc=False):
-    """The fields of a decision that are counted. `groups` stays bytes: few values are distinct, each is read once."""
+    """The fields of a decision that are counted.
+
+    `groups` stays bytes: few values are distinct, each is read once. So does `decision_id`, which may be anything where
+    others decide.
+    """
 
     action: Name
     created_at: Annotated[datetime, msgspec.Meta(tz=True)]
     harms: Harms | None = None
     groups: msgspec.Raw = msgspec.Raw(b"{}")
     moderated: bool = True
+    decision_id: msgspec.Raw = msgspec.Raw(b"")
     bundle: Digest | None = None
     policy: Digest | None = None
     schema_version: int = SCHEMA_VERSION

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -21,13 +21,16 @@ import msgspec
 from stream.errors import ConfigError
 from stream.events import SourceRecord
 from stream.fairness.observation import Converter, DecisionReader, RefusedError, Uncounted
-from stream.fairness.state import PaneRecord, PartitionState
+from stream.fairness.repeats import Repeats
+from stream.fairness.state import ClosedPane, PaneRecord, PartitionState, StateRecord, pane_key
 from stream.fairness.tally import Tally
 
 __all__ = ["CountSettings", "FairnessCounter"]
 
 MAX_OPEN_PANES = 1024
 """`lateness_s` may span this many panes; each is part of every snapshot."""
+MAX_CLOSED_PANES = 10
+"""Closed panes are written after so many, and leave the memory."""
 MAX_CREATED_AT = 253_370_764_800.0
 """The year 9999: later panes have no date to be reported under."""
 
@@ -47,10 +50,8 @@ class CountSettings:
     """Groups counted by name in one pane; the rest count as `other`."""
     max_future_s: float = 300.0
     """A decision may be created this long after its record was written: clocks drift by minutes."""
-    kept_panes: int = 10
-    """Closed panes kept in the state, so that a restarted merger can wait for partitions that are this far behind."""
     max_state_bytes: int = 900_000
-    """The state record is kept below this by dropping its oldest panes; Kafka's default limit is 1,048,588."""
+    """Records of the state topic are kept below this by dropping panes; Kafka's default limit is 1,048,588."""
 
     def __post_init__(self) -> None:
         if self.lateness_s / self.pane_s > MAX_OPEN_PANES:
@@ -65,15 +66,15 @@ class FairnessCounter:
 
     Class of state: SUM in the counts, so partitions merge; the watermark and what is late are the partition's own.
 
-    `partition` is its name, `topic:partition`. `snapshot` is the latest state record of that name, None to begin anew;
-    raises `StateError` where it cannot be continued from. Continue reading at `next_offset`.
+    `partition` is its name, `topic:partition`, or that of a pipe. `state` is the value of the latest record of that
+    name, None to begin anew; raises `StateError` where it cannot be continued from. Continue reading at `next_offset`.
     """
 
     def __init__(
         self,
         partition: str,
         settings: CountSettings,
-        snapshot: bytes | None = None,
+        state: bytes | None = None,
         *,
         mapping: Converter | None = None,
     ) -> None:
@@ -86,9 +87,10 @@ class FairnessCounter:
         self._dropped_before = 0
         self._close_before(0)
         self._late = 0
-        if snapshot is not None:
-            self._restore(PartitionState.decode(partition, snapshot))
-        self._saved_before = self._closed_before  # panes below were closed in the last snapshot
+        self._repeats = None if mapping else Repeats(partition)
+        if state is not None:
+            self._restore(PartitionState.decode(partition, state))
+        self._saved_before = self._closed_before  # panes below are in the records of a snapshot
 
     @property
     def next_offset(self) -> int:
@@ -110,11 +112,12 @@ class FairnessCounter:
     @property
     def snapshot_due(self) -> bool:
         """Whether so many panes have closed that a snapshot should be written before more is counted."""
-        return self._closed_before - self._saved_before > self._settings.kept_panes
+        return self._closed_before - self._saved_before > MAX_CLOSED_PANES
 
     def count(self, records: Sequence[SourceRecord]) -> None:
         """Count a slice, in the order of its offsets. Records that were counted before are passed over, one by one."""
         read, tally, pane_s = self._reader.read, self._tally, self._settings.pane_s
+        repeats = self._repeats
         for record in records:
             if record.offset <= self._last_offset:
                 continue
@@ -128,6 +131,9 @@ class FairnessCounter:
             except RefusedError as refused:
                 tally.uncounted[refused.reason] += 1
                 continue
+            if repeats is not None and not repeats.is_new(decision.decision_id, created_at):
+                tally.uncounted[Uncounted.REPEATED] += 1
+                continue
             if created_at > self._watermark:  # noqa: PLR1730 - a call of max() for every record costs 3 %
                 self._watermark = created_at
             pane = int(created_at // pane_s)
@@ -137,20 +143,30 @@ class FairnessCounter:
                 tally.add(pane, number)
         tally.settle_many()
 
-    def snapshot(self) -> bytes:
-        """The state record, to be written under the partition's name; it supersedes every earlier one.
+    def snapshot(self) -> list[StateRecord]:
+        """Records for the state topic: each pane that has closed since the last snapshot, then the partition's state.
 
-        Closed panes leave the record when they have been in one and are `kept_panes` behind. Write every snapshot, in
-        order: the merger has no other way to learn of a pane.
+        Write all of them, in this order. Closed panes leave the memory: the state after them does not have them.
         """
         self._tally.settle()
-        self._drop(min(self._saved_before, self._closed_before - self._settings.kept_panes))
+        closed = [index for index in sorted(self._tally.panes) if index < self._closed_before]
+        records = [record for index in closed for record in self._leave(index)]
         value = self._state().encode()
         if len(value) > self._settings.max_state_bytes:
             self._drop(self._first_that_fits(len(value)))
             value = self._state().encode()
         self._saved_before = self._closed_before
-        return value
+        return [*records, (self._partition.encode(), value)]
+
+    def _leave(self, index: int) -> Iterator[StateRecord]:
+        """Let go of a closed pane. Its record is what stays, or nothing where that would be too large for Kafka."""
+        pane = PaneRecord.of(index, self._tally.panes.pop(index))
+        value = ClosedPane(partition=self._partition, pane_s=self._settings.pane_s, pane=pane).encode()
+        if len(value) > self._settings.max_state_bytes:
+            self._forget(pane.decisions)
+            self._dropped_before = index + 1
+        else:
+            yield pane_key(self._partition, index), value
 
     def _pass(self, created_at: float, written_at: int | None) -> None:
         """Close the panes that a decision created at this time leaves behind; raises `RefusedError` for a wrong clock.
@@ -169,14 +185,11 @@ class FairnessCounter:
         self._closes_at = (index + 1) * self._settings.pane_s + self._settings.lateness_s
 
     def _drop(self, before: int) -> None:
-        """Let go of panes. What was not closed in an earlier snapshot is lost to the merger, and becomes uncounted."""
+        """Close panes and let go of them; their decisions become uncounted."""
         for index in [index for index in self._tally.panes if index < before]:
-            decisions = self._tally.panes.pop(index).decisions
-            if index >= self._saved_before:
-                self._forget(decisions)
-        self._dropped_before = max(self._dropped_before, before)
-        if before > self._closed_before:
-            self._close_before(before)
+            self._forget(self._tally.panes.pop(index).decisions)
+        self._dropped_before = before
+        self._close_before(before)
 
     def _forget(self, decisions: int) -> None:
         self._tally.counted -= decisions
@@ -202,6 +215,7 @@ class FairnessCounter:
             late=self._late,
             uncounted=dict(sorted((+self._tally.uncounted).items())),  # + leaves zeros out
             panes=[PaneRecord.of(index, counts) for index, counts in sorted(self._tally.panes.items())],
+            sources=self._repeats.records() if self._repeats else [],
         )
 
     def _restore(self, state: PartitionState) -> None:
@@ -209,6 +223,8 @@ class FairnessCounter:
         self._watermark = -math.inf if state.watermark is None else state.watermark
         self._tally.counted, self._late = state.counted, state.late
         self._tally.uncounted.update(state.uncounted)
+        if self._repeats:
+            self._repeats = Repeats(self._partition, state.sources)
         if state.pane_s == self._settings.pane_s:
             self._dropped_before = state.dropped_before
             self._close_before(state.closed_before)

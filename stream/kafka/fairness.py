@@ -1,25 +1,27 @@
 """The fairness stage: decisions in, counts per partition and reports of all partitions together out.
 
-Two steps in one consumer group. Whoever has a partition of the decisions topic counts it and writes its state to
-`fairness.state`, one record per partition, under the partition's name. Whoever has the one partition of
-`fairness.state` merges the latest state of every partition and writes reports.
+Two steps in one consumer group. Whoever has a partition of the decisions topic counts it and writes its state and its
+closed panes to `fairness.state`. Whoever has the one partition of `fairness.state` merges all of these, writes reports,
+and when Kafka has acknowledged them, what is reported; panes that are reported for good it deletes.
 
 A partition's state says how far it has counted, and that, not the committed offset, is where a new owner goes on: state
 and position are one record, so every record of the decisions topic counts once whatever is killed and whenever. A
-decision that a killed moderate worker wrote twice is two records, and counts twice.
+decision that a killed moderate worker wrote twice is two records; `stream.fairness.repeats` knows the second.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stream.errors import BrokerError
 from stream.events import SourceRecord
 from stream.fairness import FairnessCounter, FairnessMerger
+from stream.fairness.state import StateRecord
 from stream.kafka.clients import open_admin
+from stream.kafka.conveyor import Conveyor
 from stream.kafka.ledger import Partition
 from stream.kafka.publisher import Load, OutRecord
 from stream.kafka.reading import Bounds, open_reader, partitions, read, snapshot
@@ -49,6 +51,8 @@ class FairnessStage:
         self._reports = Partition(settings.reports_topic, 0)
         self._counters: dict[Partition, FairnessCounter] = {}
         self._merger: FairnessMerger | None = None
+        self._acknowledged = False
+        """Whether all that the last `tick` gave is."""
         metrics.watch(
             open_panes=lambda: sum(counting.open_panes for counting in self._counters.values()),
             merge_lag_s=lambda: self._merger.waiting_s if self._merger else 0.0,
@@ -62,29 +66,42 @@ class FairnessStage:
         counted = [partition for partition in mine if partition.topic == self._settings.decisions_topic]
         counters = {p: self._new_counter(_name(p), found.states.get(_name(p))) for p in counted}
         self._counters = counters
-        # The merger has no state of its own: it is made from all states there are, and equal reports get equal keys.
         self._merger = found.merger
         starts = {partition: counter.next_offset for partition, counter in counters.items() if counter.next_offset}
         return starts | ({self._state: found.end} if self._merger else {})
 
     def run(self, partition: Partition, records: Sequence[SourceRecord]) -> Mapping[Partition, Load]:
-        """Count decisions, or merge states."""
+        """Count decisions, or take what others have counted into the merger."""
         if partition == self._state:
             return self._merge(records)
-        counter, states = self._counters[partition], []
+        counter, states = self._counters[partition], list[StateRecord]()
         before = counter.outcomes
         for start in range(0, len(records), COUNT_AT_ONCE):
             if counter.snapshot_due:
-                states.append(counter.snapshot())
+                states += counter.snapshot()
             counter.count(records[start : start + COUNT_AT_ONCE])
-        states.append(counter.snapshot())
+        states += counter.snapshot()
         self._metrics.records_counted(counter.outcomes - before)
-        name = _name(partition).encode()
-        return {self._state: _load([(name, state, []) for state in states])}
+        return {self._state: _load(states)}
+
+    async def report_for_ever(self, conveyor: Conveyor) -> None:
+        """Write the reports that are due, one round after the other: of a round that is acknowledged the next says so.
+
+        Reports are made nowhere else, so that what is acknowledged is known.
+        """
+        while True:
+            await asyncio.sleep(self._settings.snapshot_s)
+            self._acknowledged = await conveyor.offer(self.tick)
 
     def tick(self) -> Mapping[Partition, Load]:
-        """Write the reports that are due although nothing arrives any more."""
-        return {self._reports: self._due()}
+        """The reports that are due, and what the acknowledgement of the last ones has done with."""
+        merger = self._merger  # the event loop may put another one in its place
+        if merger is None:
+            return {}
+        done = merger.acknowledged() if self._acknowledged else []
+        due = merger.due(time.monotonic())
+        self._metrics.reports_written(len(due))
+        return {self._state: _load(done), self._reports: _load(due)}
 
     def refused(
         self,
@@ -106,13 +123,7 @@ class FairnessStage:
         for record in records:
             if record.key is not None:
                 self._merger.update(record.key, record.value)
-        return {self._reports: self._due()}
-
-    def _due(self) -> Load:
-        merger = self._merger  # the event loop may put another one in its place
-        due = merger.due(time.monotonic()) if merger else []
-        self._metrics.reports_written(len(due))
-        return _load([(key, report, []) for key, report in due])
+        return {}
 
     def _read(self, *, merging: bool) -> _Found:
         """Read the whole state topic, which is compacted and small; for whoever merges, into a new merger as well."""
@@ -124,27 +135,29 @@ class FairnessStage:
             admin.close()
         names = [_name(Partition(self._settings.decisions_topic, number)) for number in range(count)]
         merger = self._new_merger(names) if merging else None
-        return _Found(asyncio.run(self._replay(bounds, merger)), merger, bounds.end)
+        return _Found(asyncio.run(self._replay(bounds, names, merger)), merger, bounds.end)
 
-    async def _replay(self, bounds: Bounds, merger: FairnessMerger | None) -> dict[str, bytes | None]:
-        """The latest state by partition name. The merger gets every one: the latest no longer has all closed panes."""
+    async def _replay(self, bounds: Bounds, names: Container[str], merger: FairnessMerger | None) -> dict[str, bytes]:
+        """The latest state of each of these partitions that has one. The merger gets every record."""
         latest: dict[str, bytes | None] = {}
         async with open_reader(self._settings) as reader:
             async for records in read(reader, self._state, [bounds]):
                 for record in records:
                     if record.key is None:
                         continue
-                    latest[record.key.decode("utf-8", "replace")] = record.value
+                    name = record.key.decode("utf-8", "replace")
+                    if name in names:
+                        latest[name] = record.value
                     if merger is not None:
                         merger.update(record.key, record.value)
-        return latest
+        return {name: value for name, value in latest.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What the state topic holds: the latest state by partition name, all of them merged, and where the topic ended."""
+    """What the state topic holds: the latest state by partition name, all of it merged, and where the topic ended."""
 
-    states: Mapping[str, bytes | None]
+    states: Mapping[str, bytes]
     merger: FairnessMerger | None
     end: int
 
@@ -153,6 +166,7 @@ def _name(partition: Partition) -> str:
     return f"{partition.topic}:{partition.partition}"
 
 
-def _load(records: list[OutRecord]) -> Load:
-    # All of them answer for the unit as a whole; its first record stands for it.
-    return Load(records, [0] * len(records))
+def _load(records: Iterable[tuple[bytes, bytes | None]]) -> Load:
+    """Send keys and values. All of them answer for the unit as a whole; its first record stands for it."""
+    out: list[OutRecord] = [(key, value, []) for key, value in records]
+    return Load(out, [0] * len(out))

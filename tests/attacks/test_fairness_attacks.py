@@ -11,7 +11,7 @@ from stream.fairness.counts import DECISIONS, MAX_VERSIONS
 from stream.fairness.observation import MAX_HARMS, DecisionReader, Uncounted
 from stream.fairness.state import PartitionState
 from stream.fairness.tally import MAX_AXES, MAX_COLUMNS, MAX_KNOWN_BYTES
-from tests.decisions import START, Record, decision, records
+from tests.decisions import START, Record, decision, records, state_of, tell
 
 GOOD = decision(groups={"g": ["é"]}, harms={"hate": "abstain"})
 PLAIN = b'{"action":"allow","created_at":"2026-01-01T00:00:00Z",%s}'
@@ -22,9 +22,9 @@ def through(*values: bytes | None) -> PartitionState:
     counter, merger = FairnessCounter("t:0", CountSettings()), FairnessMerger(CountSettings(), ReportSettings(1))
     counter.count(records(values))
     snapshot = counter.snapshot()
-    merger.update(b"t:0", snapshot)
+    tell(merger, snapshot)
     merger.finish()
-    return PartitionState.decode("t:0", snapshot)
+    return PartitionState.decode("t:0", state_of(snapshot))
 
 
 def accounted(state: PartitionState) -> int:
@@ -76,7 +76,7 @@ def test_invented_groups_and_axes_stay_within_bounds() -> None:
     values = [decision(groups={f"axis {i % 200}": [f"group {i}"]}) for i in range(3000)]
     counter = FairnessCounter("t:0", CountSettings(max_groups=100))
     counter.count(records(values))
-    state = PartitionState.decode("t:0", counter.snapshot())
+    state = PartitionState.decode("t:0", state_of(counter.snapshot()))
     assert state.counted == 3000
     counts = state.panes[0].counts()
     assert len(counts.rows) <= 1 + 100 + 2 * (MAX_AXES + 1)
@@ -97,7 +97,7 @@ def test_what_is_remembered_is_bounded() -> None:
     for values in (long, many):
         counter.count(records([PLAIN % fields for fields in values], start=counter.next_offset))
         assert counter._tally._known_bytes <= MAX_KNOWN_BYTES + 1_000_000
-    assert PartitionState.decode("t:0", counter.snapshot()).counted == len(long) + len(many)
+    assert PartitionState.decode("t:0", state_of(counter.snapshot())).counted == len(long) + len(many)
     reader = DecisionReader()
     for i in range(MAX_HARMS + 10):
         reader.read(decision(harms={f"harm {i}": "abstain"}))
@@ -142,5 +142,5 @@ def test_one_time_from_the_future_closes_nothing() -> None:
     counter = FairnessCounter("t:0", CountSettings())
     now_ms = START * 1000
     counter.count([Record(0, decision(START + 31_536_000), now_ms), Record(1, GOOD, now_ms)])
-    state = PartitionState.decode("t:0", counter.snapshot())
+    state = PartitionState.decode("t:0", state_of(counter.snapshot()))
     assert (state.counted, state.late, state.uncounted) == (1, 0, {Uncounted.TIMESTAMP: 1})

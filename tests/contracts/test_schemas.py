@@ -15,12 +15,11 @@ from stream.commands.schema import schema
 from stream.decode import Decoder
 from stream.errors import ConfigError
 from stream.events import Decision, Rejected, RejectReason
-from stream.fairness import CountSettings, FairnessCounter, FairnessMerger, ReportSettings
+from stream.fairness import CountSettings, FairnessMerger, ReportSettings
 from stream.kafka import deadletter
 from stream.kafka.ledger import Partition
 from stream.schemas import KINDS, file_name, render
-from tests.decisions import records as decision_records
-from tests.decisions import streams
+from tests.decisions import counted_by, decision, streams, tell
 from tests.hostile.corpus import hostile_records
 from tests.hostile.samples import WRONG
 from tests.records import Decoded, Record, default_limits, outcomes
@@ -130,16 +129,19 @@ def test_headers_of_dead_letters_fit(timestamp: int | None) -> None:
 
 @given(streams(seconds=300))
 def test_fairness_records_fit(stream: list[bytes | None]) -> None:
-    """The state of any stream of decisions, and every report from it, fit their schemas."""
-    counting = CountSettings(pane_s=60)
-    counter = FairnessCounter("t:0", counting)
-    counter.count(decision_records(stream))
-    state = counter.snapshot()
-    validator("fairness-state").validate(json.loads(state))
+    """What is kept of any stream of decisions, every report from it, and what is kept of these, fit their schemas."""
+    counting = CountSettings(pane_s=60, lateness_s=60)
+    mine = decision(decision_id="content.events:0:7")
+    *closed, (_, state) = kept = counted_by("t:0", counting, [mine, *stream])
+    validator("fairness-state").validate(json.loads(state or b""))
+    for _, pane in closed:
+        validator("fairness-pane").validate(json.loads(pane or b""))
     merger = FairnessMerger(counting, ReportSettings(min_group_n=2))
-    merger.update(b"t:0", state)
+    tell(merger, kept)
     for _, report in merger.finish():
         validator("fairness-report").validate(json.loads(report))
+    (_, progress), *_ = merger.acknowledged()
+    validator("fairness-progress").validate(json.loads(progress or b""))
 
 
 # --- The command -----------------------------------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from stream.kafka.broker import LocalBroker
 from stream.kafka.clients import open_admin
 from stream.kafka.fairness import FairnessStage
 from stream.kafka.ledger import Partition
+from stream.kafka.publisher import Load
 from stream.settings import Settings
 from stream.telemetry import FairnessMetrics, Telemetry
 from tests.conftest import own_settings
@@ -133,24 +135,52 @@ def _delete(settings: Settings, *names: str) -> None:
     admin.close()
 
 
-def test_a_new_merger_learns_what_only_earlier_states_hold(kafka_settings: Settings) -> None:
-    """Panes not reported when a worker was killed are reported by the next, even if no latest state has them."""
-    settings = kafka_settings.model_copy(update={"partitions": 1, "idle_s": 0.1})
+class Line:
+    """Stands for the conveyor: publishes what is offered, so many times, and says that it is acknowledged."""
+
+    def __init__(self, settings: Settings, *, rounds: int) -> None:
+        self._settings, self._rounds = settings, rounds
+
+    async def offer(self, work: Callable[[], Mapping[Partition, Load]]) -> bool:
+        for partition, load in work().items():
+            await asyncio.to_thread(send, self._settings, partition.topic, [(0, *record) for record in load.records])
+        self._rounds -= 1
+        if not self._rounds:
+            raise asyncio.CancelledError
+        return True
+
+
+def test_a_new_merger_makes_what_was_not_acknowledged_and_nothing_else(kafka_settings: Settings) -> None:
+    """Of a topic compacted as far as it can be, all panes are reported; a merger after that has nothing left to do."""
+    settings = kafka_settings.model_copy(update={"partitions": 2, "idle_s": 3600.0, "snapshot_s": 0.01})
     topics.create(settings)
-    counting, name = CountSettings(pane_s=10.0, lateness_s=0.0), f"{settings.decisions_topic}:0"
-    counter, states = FairnessCounter(name, counting), []
-    for second in range(0, 400, 5):
-        counter.count(decisions_of([decision(START + second, groups={"g": ["a"]})], start=second))
-        states.append(counter.snapshot())
-    assert START not in [pane["index"] * 10 for pane in json.loads(states[-1])["panes"]]
-    send(settings, settings.fairness_state_topic, ((0, name.encode(), state, []) for state in states))
-    stage = FairnessStage(
-        settings,
-        FairnessMetrics(Telemetry()),
-        counter=lambda _name, _state: counter,
-        merger=lambda names: FairnessMerger(counting, ReportSettings(min_group_n=1), partitions=names),
-    )
-    asyncio.run(stage.start_offsets([Partition(settings.fairness_state_topic, 0)]))
-    (load,) = stage.tick().values()
-    panes = {json.loads(report or b"")["pane_start"] for _, report, _ in load.records}
-    assert len(panes) == 39
+    counting, log = CountSettings(pane_s=10.0, lateness_s=0.0), dict[bytes, bytes | None]()
+    for name in (f"{settings.decisions_topic}:{number}" for number in range(2)):
+        counter = FairnessCounter(name, counting)
+        for second in range(0, 405, 5):
+            counter.count(decisions_of([decision(START + second, groups={"g": ["a"]})], start=second))
+            log |= dict(counter.snapshot())
+    send(settings, settings.fairness_state_topic, ((0, key, value, []) for key, value in log.items()))
+
+    def merge(*, rounds: int) -> set[str]:
+        """Start a merger; return the panes of all reports there are after so many rounds."""
+        stage = FairnessStage(
+            settings,
+            FairnessMetrics(Telemetry()),
+            counter=lambda name, state: FairnessCounter(name, counting, state),
+            merger=lambda names: FairnessMerger(counting, ReportSettings(min_group_n=1), partitions=names),
+        )
+        asyncio.run(stage.start_offsets([Partition(settings.fairness_state_topic, 0)]))
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(stage.report_for_ever(Line(settings, rounds=rounds)))  # type: ignore[arg-type]
+        return {report["pane_start"] for report in reports_of(settings)}
+
+    assert len(merge(rounds=1)) == 40
+    reports = len(reports_of(settings))
+    assert len(merge(rounds=2)) == 40  # nobody has said that the first were acknowledged
+    assert len(reports_of(settings)) == 2 * reports
+    merge(rounds=2)
+    assert len(reports_of(settings)) == 2 * reports
+    latest = {record.key: record.value for record in records_of(settings, settings.fairness_state_topic)[0]}
+    assert len([key for key, value in latest.items() if value is not None]) == 3
+    assert latest.keys() == log.keys() | {b"reports"}

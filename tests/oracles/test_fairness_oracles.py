@@ -14,7 +14,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportion_
 from stream.fairness import CountSettings, FairnessCounter, FairnessMerger, ReportSettings
 from stream.fairness.gap import gap
 from stream.fairness.intervals import newcombe, risk_ratio, wilson
-from tests.decisions import decision, read, records
+from tests.decisions import decision, read, records, tell
 
 share = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 confidence = st.sampled_from([0.8, 0.95, 0.999])
@@ -81,7 +81,7 @@ def test_reports_agree_with_fairlearn_from_decision_to_report(seed: int) -> None
     ]
     counter, merger = FairnessCounter("t:0", CountSettings()), FairnessMerger(CountSettings(), ReportSettings(1))
     counter.count(records(values))
-    merger.update(b"t:0", counter.snapshot())
+    tell(merger, counter.snapshot())
     reports = {str(report.quantity): report for report in read(merger.finish()) if report.harm}
     for quantity, found in (("selection_rate", "harmful"), ("abstention_rate", "abstain")):
         frame = fairlearn.MetricFrame(
@@ -110,7 +110,7 @@ def test_group_and_rest_agree_with_counting_by_hand(members: list[tuple[list[str
     values = [decision(groups={"g": names}, harms={"hate": found} if found else {}) for names, found in members]
     counter, merger = FairnessCounter("t:0", CountSettings()), FairnessMerger(CountSettings(), ReportSettings(1))
     counter.count(records(values))
-    merger.update(b"t:0", counter.snapshot())
+    tell(merger, counter.snapshot())
     for report in read(merger.finish()):
         if report.quantity != "abstention_rate":
             continue

@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from stream.commands.monitor import monitor
+from stream.commands.score import SOURCE as SCORED
 from stream.errors import MappingError
 from stream.fairness import FairnessReport
 from tests.decisions import START, decision
@@ -39,7 +40,7 @@ def reports_in(result: Result) -> list[FairnessReport]:
 
 
 def votes(group: str, n: int, *, at: float = START) -> list[bytes]:
-    return [decision(at, groups={"language": [group]}, harms={"hate": "abstain"})] * n
+    return [decision(at, groups={"language": [group]}, harms={"hate": "abstain"}, decision_id="theirs")] * n
 
 
 def test_each_pane_of_the_input_is_reported() -> None:
@@ -71,6 +72,24 @@ def test_late_lines_are_said() -> None:
     assert result.exit_code == 0
     assert "2 of 3 decisions were late" in result.stderr
     assert run(lines, "--lateness-s", "3600").stderr == ""
+
+
+def test_lines_that_repeat_a_decision_are_said_and_count_once() -> None:
+    """In what was read from a topic, whatever the partitions: that is no error."""
+    ids = [f"content.events:{partition}:{offset}" for offset in range(30) for partition in range(4)]
+    lines = [decision(groups={"language": ["de"]}, decision_id=name) for name in [*ids, *ids[40:]]]
+    result = run(lines, "--min-group-n", "1")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == ["80 lines repeat a decision, by its decision_id; each is counted once"]
+    assert {report.pane_n for report in reports_in(result)} == {120}
+
+
+def test_decisions_that_fairway_score_made_are_all_counted() -> None:
+    """It numbers the lines of every run from 0, so that the ids of two runs are the same."""
+    lines = [decision(groups={"language": ["de"]}, decision_id=f"{SCORED}:0:{number}") for number in range(60)]
+    result = run([*lines, *lines])
+    assert result.stderr == ""
+    assert {report.pane_n for report in reports_in(result)} == {120}
 
 
 def test_decisions_of_a_foreign_shape_are_mapped(tmp_path: Path) -> None:

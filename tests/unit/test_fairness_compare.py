@@ -11,7 +11,7 @@ from stream.fairness import CountSettings, FairnessCounter, FairnessMerger, Fair
 from stream.fairness.compare import MAX_REPORT_GROUPS
 from stream.fairness.counts import MAX_VERSIONS
 from stream.fairness.report import report_key
-from tests.decisions import START, decision, read, records
+from tests.decisions import START, decision, read, records, tell
 
 
 def reports_of(
@@ -22,7 +22,7 @@ def reports_of(
     counter = FairnessCounter("t:0", counting)
     merger = FairnessMerger(counting, settings or ReportSettings(min_group_n=10))
     counter.count(records(values))
-    merger.update(b"t:0", counter.snapshot())
+    tell(merger, counter.snapshot())
     return {(report.quantity, report.harm or report.action or ""): report for report in read(merger.finish())}
 
 
@@ -142,7 +142,7 @@ def test_no_two_reports_have_one_key() -> None:
     values = [decision(groups={"a": ["b"], "b": ["a"]}, harms={"allow": "abstain", "a": "harmful"})]
     counter, merger = FairnessCounter("t:0", CountSettings()), FairnessMerger(CountSettings(), ReportSettings())
     counter.count(records(values))
-    merger.update(b"t:0", counter.snapshot())
+    tell(merger, counter.snapshot())
     published = merger.finish()
     assert len({key for key, _ in published}) == len(published) == 2 * (2 + 4)
     assert [report_key(report) for report in read(published)] == [key for key, _ in published]

@@ -9,9 +9,10 @@ import pytest
 from stream.fairness import CountSettings, FairnessCounter, FairnessMerger, ReportSettings
 from stream.fairness import merge as merge_module
 from stream.fairness.observation import Uncounted
-from tests.decisions import START, Record, decision, essence, read, records
+from stream.fairness.state import StateRecord
+from tests.decisions import START, Record, decision, essence, read, records, tell
 
-COUNTING = CountSettings(pane_s=10, lateness_s=20, kept_panes=2)
+COUNTING = CountSettings(pane_s=10, lateness_s=20)
 REPORTING = ReportSettings(min_group_n=1, idle_s=60)
 NEVER = 0.0
 """A clock that stands still: nobody is ever idle."""
@@ -26,12 +27,12 @@ class Source:
         self.merger, self.name = merger, name
         self.counter = FairnessCounter(name, counting)
 
-    def at(self, *seconds: float) -> bytes:
-        """Count decisions created at these seconds after the start."""
+    def at(self, *seconds: float) -> list[StateRecord]:
+        """Count decisions created at these seconds after the start; return what was written."""
         values = [decision(START + second, groups={"g": ["a"]}) for second in seconds]
         self.counter.count(records(values, start=self.counter.next_offset))
         snapshot = self.counter.snapshot()
-        self.merger.update(self.name.encode(), snapshot)
+        tell(self.merger, snapshot)
         return snapshot
 
 
@@ -43,6 +44,13 @@ def panes(published: Published) -> list[tuple[int, int]]:
 
 def merger_of(names: Iterable[str] = ()) -> FairnessMerger:
     return FairnessMerger(COUNTING, REPORTING, partitions=names)
+
+
+def restarted(log: Iterable[StateRecord]) -> FairnessMerger:
+    """A new merger that has read the state topic."""
+    merger = merger_of(["t:0", "t:1"])
+    tell(merger, log)
+    return merger
 
 
 def test_a_pane_is_reported_once_when_it_closes() -> None:
@@ -99,7 +107,7 @@ def test_snapshots_without_progress_are_idle_too() -> None:
     busy.at(1, 100)
     merger.due(0.0)
     stuck.counter.count([Record(1, b"?")])
-    merger.update(b"t:0", stuck.counter.snapshot())
+    tell(merger, stuck.counter.snapshot())
     busy.at(101)
     assert panes(merger.due(60.0)) == [(0, 2)]
 
@@ -160,34 +168,73 @@ def test_finish_reports_what_is_left() -> None:
     assert merger.finish() == []
 
 
-def test_a_restart_makes_the_same_reports_of_what_is_held() -> None:
-    """Keys and values, but for the basis, are those published before."""
+def test_a_restart_makes_the_same_reports_again_until_they_are_acknowledged() -> None:
+    """Keys and values, but for the basis, are those published before; and nothing once the merger has said so."""
     merger = merger_of()
     first, second = Source(merger, "t:0"), Source(merger, "t:1")
-    first.at(0, 1)
-    second.at(2)
-    last = {"t:0": first.at(30), "t:1": second.at(31)}
+    log = [*first.at(0, 1), *second.at(2), *first.at(30), *second.at(31)]
     published = merger.due(NEVER)
     assert panes(published) == [(0, 3)]
-    again = merger_of(last)
-    for name, state in last.items():
-        assert again.due(NEVER) == []
-        again.update(name.encode(), state)
+    again = restarted(log)
     assert essence(again.due(NEVER)) == essence(published)
+    log += again.acknowledged()
+    assert restarted(log).due(NEVER) == []
 
 
-def test_a_restart_says_nothing_of_panes_that_have_left_a_state() -> None:
-    """What one partition no longer holds would be incomplete, and must not replace the complete report."""
+def test_panes_that_wait_for_a_slow_partition_survive_compaction() -> None:
+    """However far the others are ahead, the latest record of every key has what the slow one is waited for with."""
     merger = merger_of()
-    ahead, behind = Source(merger, "t:0"), Source(merger, "t:1")
-    last = {"t:1": behind.at(0)}
-    ahead.at(1, 500)
-    last["t:0"] = ahead.at(501)
-    again = merger_of()
-    for name, state in last.items():
-        again.update(name.encode(), state)
-    assert panes(again.finish()) == [(500, 2)]
-    assert panes(merger.finish()) == [(0, 2), (500, 2)]
+    slow, ahead = Source(merger, "t:1"), Source(merger, "t:0")
+    log = slow.at(0)
+    for pane in range(100):
+        log += ahead.at(pane * 10)
+    again = restarted(list(dict(log).items()))
+    tell(again, slow.at(30))
+    assert panes(again.due(NEVER)) == [(0, 2)]
+    assert panes(again.finish())[:3] == [(10, 1), (20, 1), (30, 2)]
+
+
+def test_reports_of_panes_that_may_be_revised_are_made_again_only_if_they_are() -> None:
+    """What was reported without an idle partition is known after a restart, and revised when that one returns."""
+    merger = merger_of(["t:0", "t:1"])
+    slow, busy = Source(merger, "t:1"), Source(merger, "t:0")
+    log = [*slow.at(0), *busy.at(1, 100)]
+    assert merger.due(0.0) == []
+    log += busy.at(101)
+    assert panes(merger.due(60.0)) == [(0, 2)]
+    log += merger.acknowledged()
+    again = restarted(log)
+    assert again.due(0.0) == []
+    tell(again, busy.at(102))
+    assert again.due(60.0) == []
+    tell(again, slow.at(5, 30))
+    assert panes(again.due(61.0)) == [(0, 3)]
+
+
+def test_a_pane_is_done_before_it_is_deleted() -> None:
+    """A merger that dies between any two of these records leaves none that would be reported without the others."""
+    merger = merger_of()
+    first, second = Source(merger, "t:0"), Source(merger, "t:1")
+    log = [*first.at(0, 1, 40), *second.at(2, 40)]
+    published = merger.due(NEVER)
+    assert panes(published) == [(0, 3)]
+    done = merger.acknowledged()
+    assert sorted(key for key, value in done if value is None) == [key for key, _ in log if b"/" in key]
+    for cut in range(len(done) + 1):
+        again = restarted([*log, *done[:cut]])
+        assert panes(again.due(NEVER)) in ([], [(0, 3)])
+        assert sorted(again.acknowledged())[1:] == sorted(done)[1:]
+
+
+def test_panes_of_another_width_are_neither_merged_nor_deleted() -> None:
+    """Whoever runs with other settings, before or after us, needs them; nor does its progress say anything of ours."""
+    merger, others = merger_of(), FairnessMerger(CountSettings(pane_s=7, lateness_s=20), REPORTING)
+    theirs = Source(others, counting=CountSettings(pane_s=7, lateness_s=20)).at(0, 100)
+    assert panes(others.due(NEVER)) == [(0, 1)]
+    tell(merger, [*theirs[:-1], *others.acknowledged()])
+    Source(merger).at(0, 100)
+    assert panes(merger.due(NEVER)) == [(0, 1)]
+    assert [key for key, _ in merger.acknowledged()] == [b"reports", b"t:0/%d" % (START // 10)]
 
 
 def test_an_old_state_changes_nothing() -> None:
@@ -196,7 +243,7 @@ def test_an_old_state_changes_nothing() -> None:
     source = Source(merger)
     old = source.at(0)
     source.at(1)
-    merger.update(b"t:0", old)
+    tell(merger, old)
     assert panes(merger.finish()) == [(0, 2)]
 
 
@@ -263,5 +310,5 @@ def test_decisions_without_groups_make_no_report() -> None:
     merger = merger_of()
     counter = FairnessCounter("t:0", COUNTING)
     counter.count(records([decision()]))
-    merger.update(b"t:0", counter.snapshot())
+    tell(merger, counter.snapshot())
     assert merger.finish() == []

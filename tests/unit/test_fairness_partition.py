@@ -9,16 +9,18 @@ from stream.errors import ConfigError, StateError
 from stream.fairness import CountSettings, FairnessCounter
 from stream.fairness.counts import ALL, DECISIONS, Column, Row
 from stream.fairness.observation import Uncounted
-from stream.fairness.state import PartitionState
+from stream.fairness.partition import MAX_CLOSED_PANES
+from stream.fairness.state import ClosedPane, PartitionState
 from stream.fairness.tally import MAX_OUTCOMES, MAX_PENDING
 from tests.decisions import START, Record, decision, records
+from tests.decisions import state_of as value_of
 
-NARROW = CountSettings(pane_s=10, lateness_s=20, kept_panes=2)
+NARROW = CountSettings(pane_s=10, lateness_s=20)
 PANE = START // 10
 
 
 def state_of(counter: FairnessCounter) -> PartitionState:
-    return PartitionState.decode("t:0", counter.snapshot())
+    return PartitionState.decode("t:0", value_of(counter.snapshot()))
 
 
 def counted(*created: float, settings: CountSettings = NARROW) -> FairnessCounter:
@@ -188,34 +190,52 @@ def test_names_go_to_those_who_come_first_in_the_pane() -> None:
     assert named == [["a", "other"], ["b", "other"]]
 
 
-def test_closed_panes_stay_for_a_while_and_then_leave() -> None:
-    """A closed pane is in at least one snapshot, and in all until it is more than kept_panes behind."""
-    counter = counted(0)
-    counter.count(records([decision(START + 100)], start=1))
-    assert [pane.index for pane in state_of(counter).panes] == [PANE, PANE + 10]
-    state = state_of(counter)
+def test_a_closed_pane_is_written_once_under_a_key_of_its_own() -> None:
+    """Before the state that has it no more; the next snapshot has it neither."""
+    counter = counted(0, 5, 15)
+    counter.count(records([decision(START + 100)], start=3))
+    *closed, (key, value) = counter.snapshot()
+    assert [pane for pane, _ in closed] == [b"t:0/%d" % PANE, b"t:0/%d" % (PANE + 1)]
+    assert [ClosedPane.decode(pane, value or b"").pane.decisions for pane, value in closed] == [2, 1]
+    assert key == b"t:0"
+    state = PartitionState.decode("t:0", value or b"")
     assert [pane.index for pane in state.panes] == [PANE + 10]
-    assert (state.counted, state.uncounted) == (2, {})
-    assert state.dropped_before == state.closed_before - NARROW.kept_panes
+    assert (state.counted, state.uncounted) == (4, {})
+    assert counter.snapshot() == [(key, value)]
+
+
+def test_a_state_of_before_closed_panes_had_records_is_read() -> None:
+    """Its closed panes get theirs, and nothing is counted again or lost."""
+    counter = counted(0, 5)
+    pane = state_of(counter).panes[0]
+    counter.count(records([decision(START + 100)], start=2))
+    state = msgspec.json.decode(value_of(counter.snapshot()))
+    state["panes"] = [msgspec.to_builtins(pane), *state["panes"]]
+    del state["sources"]
+    (key, value), (_, after) = FairnessCounter("t:0", NARROW, msgspec.json.encode(state)).snapshot()
+    assert ClosedPane.decode(key, value or b"").pane == pane
+    assert PartitionState.decode("t:0", after or b"") == state_of(counter)
 
 
 def test_many_closed_panes_ask_for_a_snapshot() -> None:
-    """A snapshot is due once more panes have closed than are kept, and no longer after it."""
+    """A snapshot is due once more panes have closed than should be kept in memory, and no longer after it."""
     counter = counted(0)
     counter.snapshot()
     assert not counter.snapshot_due
-    counter.count(records([decision(START + 60)], start=1))
+    counter.count(records([decision(START + 10 * MAX_CLOSED_PANES)], start=1))
+    assert not counter.snapshot_due
+    counter.count(records([decision(START + 10 * MAX_CLOSED_PANES + 30)], start=2))
     assert counter.snapshot_due
     counter.snapshot()
     assert not counter.snapshot_due
 
 
 def test_a_state_that_grows_too_large_drops_its_oldest_panes_and_says_so() -> None:
-    """What the merger had no chance to see becomes uncounted, the record fits, and what comes for it later is late."""
+    """What was in them becomes uncounted, the record fits, and what comes for them later is late."""
     small = CountSettings(pane_s=10, lateness_s=500, max_state_bytes=3000)
     counter = FairnessCounter("t:0", small)
     counter.count(records([decision(START + i, groups={"g": [f"group {i}"]}) for i in range(100)]))
-    value = counter.snapshot()
+    value = value_of(counter.snapshot())
     state = PartitionState.decode("t:0", value)
     assert len(value) <= 3000
     assert 0 < state.counted < 100
@@ -224,18 +244,21 @@ def test_a_state_that_grows_too_large_drops_its_oldest_panes_and_says_so() -> No
     assert state_of(counter).late == 1
 
 
-def test_one_pane_too_large_is_dropped_too() -> None:
-    """No names a producer invents make a state record that Kafka refuses."""
+@pytest.mark.parametrize("later", [[], [decision(START + 1000)]], ids=["open", "closed"])
+def test_one_pane_too_large_is_dropped_too(later: list[bytes]) -> None:
+    """No names a producer invents make a record that Kafka refuses, of a partition or of a pane."""
     counter = FairnessCounter("t:0", CountSettings(max_state_bytes=2000))
-    counter.count(records([decision(groups={"g": [f"{i} {'x' * 100}"]}) for i in range(100)]))
-    value = counter.snapshot()
-    assert len(value) <= 2000
-    assert PartitionState.decode("t:0", value).uncounted == {Uncounted.PANE_DROPPED: 100}
+    counter.count(records([*(decision(groups={"g": [f"{i} {'x' * 100}"]}) for i in range(100)), *later]))
+    ((_, value),) = counter.snapshot()
+    state = PartitionState.decode("t:0", value or b"")
+    assert len(value or b"") <= 2000
+    assert (state.uncounted, state.counted) == ({Uncounted.PANE_DROPPED: 100}, len(later))
+    assert state.dropped_before > START // 60
 
 
 def test_another_pane_width_begins_anew_after_the_watermark() -> None:
     """Panes of the old width leave, what was open in them becomes uncounted, and nothing counts twice."""
-    before = counted(0, 100, 101).snapshot()
+    before = value_of(counted(0, 100, 101).snapshot())
     counter = FairnessCounter("t:0", CountSettings(pane_s=7, lateness_s=20), before)
     counter.count(records([decision(START + 102), decision(START + 120)], start=3))
     state = state_of(counter)
@@ -247,7 +270,7 @@ def test_another_pane_width_begins_anew_after_the_watermark() -> None:
 
 def test_a_lower_lateness_after_a_restart_opens_no_closed_pane() -> None:
     """What is closed stays closed when lateness_s is raised."""
-    before = counted(0, 100).snapshot()
+    before = value_of(counted(0, 100).snapshot())
     counter = FairnessCounter("t:0", CountSettings(pane_s=10, lateness_s=1000), before)
     counter.count(records([decision(START + 1), decision(START + 101)], start=2))
     assert state_of(counter).late == 1
@@ -271,7 +294,7 @@ def test_a_lower_lateness_after_a_restart_opens_no_closed_pane() -> None:
 )
 def test_a_state_that_cannot_be_continued_from_stops_the_worker(change: dict[str, object]) -> None:
     """Going on without it would lose or double what it holds; the error names the partition and what to do."""
-    state = msgspec.json.encode(msgspec.json.decode(counted(0).snapshot()) | change)
+    state = msgspec.json.encode(msgspec.json.decode(value_of(counted(0).snapshot())) | change)
     with pytest.raises(StateError, match=r"t:0 is not usable.*tombstone"):
         FairnessCounter("t:0", NARROW, state)
 

@@ -24,7 +24,7 @@ from stream.kafka.moderate import ModerateStage, OutputTopics
 from stream.scoring import StubScorer
 from stream.scoring.timed import TimedScorer
 from stream.telemetry import FairnessMetrics, ModerateMetrics, Telemetry, ValuesHistogram
-from tests.decisions import START, decision
+from tests.decisions import START, decision, tell
 from tests.decisions import records as decisions_of
 from tests.records import NOW
 from tests.spine import HARMS, TOPIC, event, policy, records, spine
@@ -233,7 +233,7 @@ def test_reasons_not_to_count_are_there_from_the_start() -> None:
 
 def test_a_pane_is_open_until_it_is_closed() -> None:
     """Panes that decisions were counted into are open as long as more may come."""
-    counter = FairnessCounter("t:0", CountSettings(pane_s=10, lateness_s=20, kept_panes=5))
+    counter = FairnessCounter("t:0", CountSettings(pane_s=10, lateness_s=20))
     opened = []
     for second in (0, 5, 10, 29, 30, 31, 1000):
         counter.count(decisions_of([decision(START + second)], start=counter.next_offset))
@@ -251,7 +251,7 @@ def test_reports_wait_for_the_slowest_partition() -> None:
     for number, second in ((0, 0), (0, 30), (0, 59), (1, 40), (1, 59)):
         counter = counters[number]
         counter.count(decisions_of([decision(START + second)], start=counter.next_offset))
-        merger.update(b"t:%d" % number, counter.snapshot())
+        tell(merger, counter.snapshot())
         merger.due(0.0)
         lags.append(merger.waiting_s)
     assert lags == [0, 10, 30, 0, 0]
