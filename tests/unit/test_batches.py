@@ -345,7 +345,7 @@ def test_a_batch_is_taken_up_where_it_was_left(name: str) -> None:
 
 
 TINY = raw_record(0, None, key=None)
-MANY = 400_000
+MANY = 200_000
 
 
 def of_tiny(count: int, record: bytes = TINY, *, last: bytes = b"") -> RawBatch:
