@@ -209,7 +209,7 @@ class FairnessMetrics:
         self._uncounted = _counter(
             registry,
             "fairway_uncounted_decisions",
-            "Decisions read that are in no pane, by reason; the pane of a late one was closed.",
+            "Decisions read and not counted, by reason; the pane of a late one was closed.",
             reason=("late", *Uncounted),
         )
         self._reports = Counter("fairway_reports", "Fairness reports written.", registry=registry)
