@@ -13,14 +13,19 @@ from typing import Any, Self
 
 import pytest
 from aiokafka import ConsumerRecord
+from kafka.admin import ConfigResource, ConfigResourceType
 
+from stream.fairness.state import PROGRESS_KEY
+from stream.kafka.audit import audit
 from stream.kafka.broker import LocalBroker
-from stream.kafka.clients import open_producer
+from stream.kafka.clients import open_admin, open_producer
 from stream.settings import Settings
-from tests.chaos.conftest import Deployment
+from tests.chaos.conftest import Deploy, Deployment
+from tests.conftest import StartBroker
 from tests.decisions import START, decision
 from tests.tally import by_hand, final, restated
-from tests.topics import Records, records_of, send
+from tests.topics import Records, Sent, records_of, send
+from tests.traffic import Feed
 from tests.workers import WorkerProcess, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(300)]
@@ -93,6 +98,10 @@ class Watched:
         workers.append(WorkerProcess(settings, self._folder / f"fairness-{len(workers)}.log", arguments=FAIRNESS))
         return workers[-1].wait_ready()
 
+    def moderate(self, **overrides: Any) -> WorkerProcess:
+        """Start a worker that makes the decisions, and wait until it has partitions."""
+        return self._deployment.worker(**overrides)
+
     def settle(self) -> int:
         """Wait until the reports say what is counted by hand; return of how many decisions."""
         written = [r.value for some in self.written().values() for r in some]
@@ -116,8 +125,14 @@ class Watched:
     def written(self) -> Records:
         return records_of(self.settings, self.settings.decisions_topic)
 
-    def states(self) -> list[ConsumerRecord]:
+    def kept(self) -> list[ConsumerRecord]:
+        """What the topic of the state has, of every kind."""
         return records_of(self.settings, self.settings.fairness_state_topic)[0]
+
+    def counted(self) -> dict[bytes, int]:
+        """How many records of each partition its latest state has counted."""
+        states = (record for record in self.kept() if record.key != PROGRESS_KEY and b"/" not in record.key)
+        return {record.key: json.loads(record.value)["last_offset"] + 1 for record in states}
 
     def reports(self) -> list[ConsumerRecord]:
         return records_of(self.settings, self.settings.reports_topic)[0]
@@ -127,7 +142,7 @@ Watch = Callable[..., Watched]
 
 
 @pytest.fixture
-def watch(broker: LocalBroker, deploy: Callable[..., Deployment], tmp_path: Path) -> Watch:
+def watch(broker: LocalBroker, deploy: Deploy, tmp_path: Path) -> Watch:
     """Make topics for fairness workers to watch; keyword arguments are settings."""
     return lambda **overrides: Watched(deploy(broker, **(QUICK | overrides)), tmp_path)
 
@@ -163,11 +178,11 @@ def test_a_restart_goes_on_from_the_state(watch: Watch) -> None:
         first = watched.worker()
         until(lambda: first.metric("fairway_events_total") > 6_000, within_s=SETTLE_S)
         assert first.stop() == 0
-        latest = {record.key: json.loads(record.value)["last_offset"] + 1 for record in watched.states()}
+        counted = sum(watched.counted().values())
     second = watched.worker(group=f"{watched.settings.group}-new")
-    rest = watched.settle() - sum(latest.values())
-    assert sum(latest.values()) > 5_000
-    assert rest <= second.metric("fairway_events_total") <= rest + len(watched.states())
+    rest = watched.settle() - counted
+    assert counted > 5_000
+    assert rest <= second.metric("fairway_events_total") <= rest + len(watched.kept())
     watched.account()
 
 
@@ -178,3 +193,51 @@ def test_a_backlog_of_many_panes(watch: Watch) -> None:
     send(watched.settings, watched.settings.decisions_topic, ((number, None, value, []) for number, value in backlog))
     watched.worker()
     assert watched.account() == 40_000
+
+
+def test_decisions_that_a_killed_worker_wrote_twice(watch: Watch) -> None:
+    """Moderate workers are killed and decide again what they had published: the reports count it once."""
+    watched = watch()
+    watched.worker()
+    with Feed(watched.settings, rate=2_000) as feed:
+        for _ in range(5):
+            worker = watched.moderate(instance_id="killed")
+            time.sleep(1)
+            worker.kill()
+        watched.moderate(instance_id="killed")
+    until(lambda: audit(watched.settings, wait_s=SETTLE_S).total.missing == 0, within_s=SETTLE_S)
+    assert watched.account() > feed.produced
+
+
+def test_compaction_takes_nothing_that_is_not_reported(
+    start_broker: StartBroker, deploy: Deploy, tmp_path: Path
+) -> None:
+    """Panes that wait for a partition outlive the merger and every older record of the state topic."""
+    broker = start_broker(options={"log.cleaner.backoff.ms": "100"})
+    watched = Watched(deploy(broker, **QUICK), tmp_path)
+    settings = watched.settings
+    _configure(settings, settings.fairness_state_topic, {"segment.ms": "200", "min.cleanable.dirty.ratio": "0.001"})
+    backlog: list[Sent] = [(n, None, value, []) for n, value in islice(decisions(settings.partitions), 40_000)]
+    late = settings.partitions - 1
+    send(settings, settings.decisions_topic, (sent for sent in backlog if sent[0] != late))
+    for _ in range(3):
+        worker = watched.worker(instance_id="killed")
+        watched.settle()
+        worker.kill()
+    # The segment that is written to is not compacted, so something more must be written for the rest to be.
+    send(settings, settings.fairness_state_topic, [(0, b"reports", b"?", [])])
+    until(lambda: _is_compacted(watched.kept()), within_s=SETTLE_S, every_s=0.5)
+    watched.worker(instance_id="killed")
+    send(settings, settings.decisions_topic, (sent for sent in backlog if sent[0] == late))
+    assert watched.account() == 40_000
+
+
+def _is_compacted(records: list[ConsumerRecord]) -> bool:
+    closed, newest = records[:-1], records[-1].offset
+    return len({record.key for record in closed}) == len(closed) and len(closed) < newest
+
+
+def _configure(settings: Settings, topic: str, config: dict[str, str]) -> None:
+    admin = open_admin(settings)
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, config)])
+    admin.close()

@@ -106,8 +106,8 @@ def test_commits_that_fail(broker: LocalBroker, deploy: Deploy) -> None:
 
 
 def test_a_worker_restarted_under_its_own_name_moves_no_partition(broker: LocalBroker, deploy: Deploy) -> None:
-    """With static membership a restart is not noticed by the others."""
-    deployment = deploy(broker)
+    """With static membership a restart within the session's time is not noticed by the others."""
+    deployment = deploy(broker, session_timeout_s=30.0)
     with Feed(deployment.settings, rate=1_000) as feed:
         other = deployment.worker(instance_id="other")
         named = deployment.worker(instance_id="named")

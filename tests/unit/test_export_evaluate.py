@@ -43,7 +43,7 @@ def test_unknown_labels_are_left_out(generator: np.random.Generator) -> None:
     """Items whose label is unknown are in no figure."""
     labels = generator.integers(0, 2, (400, 2)).astype(np.float32)
     labels[:100, 0] = np.nan
-    scores = generator.random((400, 2)).astype(np.float32)
+    scores = generator.random((400, 2))
     rows = measure(scores, data_of(labels), harms=HARMS)
     hate = find(rows, harm="hate", part="all", labels="human")
     assert (hate.n, hate.positives) == (300, int(np.nansum(labels[:, 0])))
@@ -87,7 +87,7 @@ def test_parts_without_a_figure_are_left_out(generator: np.random.Generator) -> 
 def test_harmless_mean_is_over_harmless_items() -> None:
     """The mean probability of harmless items leaves harmful ones out."""
     labels = np.array([[0, 0]] * 40 + [[1, 1]] * 40, np.float32)
-    scores = np.where(labels == 1, 0.9, 0.25).astype(np.float32)
+    scores = np.where(labels == 1, 0.9, 0.25)
     assert find(measure(scores, data_of(labels), harms=HARMS), harm="hate", part="all").harmless_mean == 0.25
 
 
@@ -96,7 +96,7 @@ def test_figures_need_enough_items(positives: int, n: int, ranked: bool, binned:
     """Ranking figures need 30 positives and 30 negatives, calibration errors 200 items; else they are null."""
     labels = np.zeros((n, 2), np.float32)
     labels[:positives] = 1
-    scores = np.linspace(0, 1, 2 * n, dtype=np.float32).reshape(n, 2)
+    scores = np.linspace(0, 1, 2 * n).reshape(n, 2)
     row = find(measure(scores, data_of(labels), harms=HARMS), harm="hate", part="all")
     figures = (row.average_precision, row.average_precision_low, row.average_precision_high, row.auroc)
     assert [figure is not None for figure in figures] == [ranked] * 4

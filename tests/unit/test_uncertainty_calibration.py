@@ -26,7 +26,7 @@ calibrators = st.builds(
 def test_it_is_the_sigmoid_of_a_line(values: np.ndarray, calibrator: Calibrator) -> None:
     """Probabilities are those of scipy's logistic function in millionths, NaN staying NaN."""
     found = calibrator.apply(values)
-    assert (found.dtype, found.shape) == (np.float64, values.shape)
+    assert (found.dtype.type, found.shape) == (np.float64, values.shape)
     np.testing.assert_allclose(found, expit(calibrator.a * values + calibrator.b), rtol=0, atol=0.5e-6 + 1e-12)
     np.testing.assert_array_equal(found, np.round(found, 6))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, TensorProto, checker, helper, numpy_helper, save
+from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper, save
 
 FOLDER = Path(__file__).parent
 OPSET, IR_VERSION = 18, 9
@@ -82,7 +82,7 @@ def tiny() -> ModelProto:
     return model(nodes, constants)
 
 
-def averaging(*, keepdims: int) -> list[object]:
+def averaging(*, keepdims: int) -> list[NodeProto]:
     """The shortest graph with our inputs: a number per row, or one for the whole call."""
     return [
         helper.make_node("Mul", ["input_ids", "attention_mask"], ["ids"]),
@@ -114,11 +114,11 @@ def simple(axes: list[int], **signature: Any) -> ModelProto:
 
 
 def model(
-    nodes: list[object],
+    nodes: list[NodeProto],
     constants: dict[str, np.ndarray],
     *,
     integer: int = TensorProto.INT64,
-    shape: tuple[object, object] = ("n", "l"),
+    shape: tuple[str | int | None, str | int | None] = ("n", "l"),
     output: str = "logits",
 ) -> ModelProto:
     """Wrap a graph with the inputs and the output of a bundle's model."""
