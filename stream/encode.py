@@ -82,6 +82,8 @@ class DecisionEncoder:
 
     def decisions(self, moderated: Moderated, *, topic: str, partition: int, now: float) -> list[bytes]:
         """Encode the m decisions, in order. `now` is seconds since the epoch."""
+        if not len(moderated.events):
+            return []  # an empty text splits into one number, not none
         encode, actions = self._encode, moderated.policy.actions
         prefix = f"{topic}:{partition}:"
         events, verdicts = moderated.events, moderated.verdicts
