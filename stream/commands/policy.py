@@ -87,7 +87,7 @@ def _calibration(settings: Settings) -> Mapping[str, HarmCalibration]:
     if settings.bundle == wiring.STUB:
         return wiring.load_model(settings).calibration
     # Without the model itself: it takes a second to load, and a GPU may be needed.
-    return bundles.load(settings.bundle).calibration.harms
+    return bundles.load(settings.bundle, bundles.trust_of(settings)).calibration.harms
 
 
 def _threshold_rows(policy: CompiledPolicy, calibration: Mapping[str, HarmCalibration]) -> list[list[str]]:

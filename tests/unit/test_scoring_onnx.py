@@ -18,6 +18,7 @@ from stream.events import FailCondition
 from stream.scoring.onnx import OnnxScorer
 from stream.scoring.session import OnnxSession, RunError, refuse_operators_elsewhere, refuse_other_provider
 from stream.scoring.tokenize import ModelInputs
+from tests.bundles import UNSIGNED
 from tests.records import batch_of
 
 ASSETS = Path(__file__).parent.parent / "assets" / "scoring"
@@ -111,7 +112,7 @@ def make_scorer(tmp_path: Path) -> MakeScorer:
         for name, content in {**contents, "manifest.json": json.dumps(manifest).encode()}.items():
             (tmp_path / name).write_bytes(content)
         return OnnxScorer.from_bundle(
-            load(tmp_path),
+            load(tmp_path, UNSIGNED),
             provider=provider,  # type: ignore[arg-type]  # a str from a parametrised test
             max_batch_tokens=max_batch_tokens,
             max_windows=max_windows,
