@@ -217,8 +217,9 @@ class Reload:
         await asyncio.gather(self._watch_policy(), self._watch_bundle())
 
     async def _watch_policy(self) -> None:
+        settings = self._settings
         while True:
-            await asyncio.sleep(self._settings.policy_reload_s)
+            await asyncio.sleep(settings.policy_reload_s)
             change = self._policy_watch.look(time.monotonic())
             if change is None:
                 continue
@@ -236,19 +237,20 @@ class Reload:
         if isinstance(change, PolicyError):
             raise change
         _refuse_old(self._settings, self._model, change)
-        self._stage.pipeline = replace(self._stage.pipeline, policy=change)
+        self._stage.replace(replace(self._stage.pipeline, policy=change))
         self._metrics.policy.info({"name": change.name, "digest": change.digest})
         self._metrics.policy_reloads.labels("accepted").inc()
         log.info("policy_replaced", policy=change.digest)
 
     async def _watch_bundle(self) -> None:
-        while self._settings.bundle != STUB:
-            await asyncio.sleep(self._settings.bundle_reload_s)
+        settings = self._settings
+        while settings.bundle != STUB:
+            await asyncio.sleep(settings.bundle_reload_s)
             if not self._bundle_watch.look(time.monotonic()):
                 continue
             try:
                 # In a thread: it takes seconds, in which partitions have to be polled and outputs sent.
-                self._take_bundle(await asyncio.to_thread(load_model, self._settings))
+                self._take_bundle(await asyncio.to_thread(load_model, settings))
             except FairwayError as error:
                 self._bundle_refused = True
                 self._metrics.bundle_reloads.labels("refused").inc()

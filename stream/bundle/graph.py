@@ -21,7 +21,7 @@ DOMAINS: Final = frozenset({b"", b"ai.onnx", b"com.microsoft"})
 Any other domain is code from a library that no bundle can carry."""
 
 MAX_FIELDS = 4_000_000
-"""Fields walked, two seconds' worth. A 12-layer encoder has 50,000 of them, weights counting as one each."""
+"""Fields walked, a dozen seconds' worth. A 12-layer encoder has 50,000 of them, weights counting as one each."""
 
 MAX_DEPTH = 32
 """Messages within messages: graph, node, attribute, subgraph and so on, two levels deep in what exporters write."""

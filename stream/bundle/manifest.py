@@ -153,7 +153,7 @@ def parse_manifest(content: bytes) -> Manifest:
 
 
 def refuse_newer(content: bytes, name: str) -> None:
-    """Raise `BundleError` if the JSON file `name` is absurdly long or was written for a later version of this service."""
+    """Raise `BundleError` if the JSON file `name` is absurdly long, or written for a later version of this service."""
     if len(content) > MAX_JSON_BYTES:
         raise BundleError(
             f"{name} is longer than {MAX_JSON_BYTES} bytes, the most it may have: export the bundle again"

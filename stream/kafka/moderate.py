@@ -54,19 +54,15 @@ class ModerateStage:
 
     @property
     def pipeline(self) -> Pipeline:
-        """The pipeline in force. Setting it keeps the encoder: another policy is fine, another model is not."""
+        """The pipeline in force."""
         return self._in_force[0]
 
-    @pipeline.setter
-    def pipeline(self, pipeline: Pipeline) -> None:
-        self.replace(pipeline, self._in_force[1])
-
-    def replace(self, pipeline: Pipeline, encoder: DecisionEncoder) -> None:
-        """Put a pipeline in force with the encoder that says where its decisions come from.
+    def replace(self, pipeline: Pipeline, encoder: DecisionEncoder | None = None) -> None:
+        """Put a pipeline in force with the encoder that says where its decisions come from; with the same model, none.
 
         Both at once, or a unit would write one model's digest beside another's scores.
         """
-        self._in_force = (pipeline, encoder)
+        self._in_force = (pipeline, encoder or self._in_force[1])
 
     def run(self, partition: Partition, records: Sequence[SourceRecord]) -> Mapping[Partition, Load]:
         """Moderate records of one partition; outputs keep its number, its keys and its order."""

@@ -85,7 +85,7 @@ def refuse_other_logits(scorer: Scorer, golden: Golden, *, provider: Literal["cp
         raise BundleError(
             f"{name} scores golden event {row} differently here: on {provider} the logit of {scorer.harms[column]} is "
             f"{found[row, column]:.4f}, with {golden.made_with} it was {expected[row, column]:.4f}, and {tolerance:g} "
-            "apart is allowed. Another runtime, processor or tokenizer computes something else: use the one it was made "
-            "with, or pack the bundle again on this kind of machine and evaluate it"
+            "apart is allowed. Another runtime, processor or tokenizer computes something else: use the one it was "
+            "made with, or pack the bundle again on this kind of machine and evaluate it"
         )
     return largest

@@ -60,7 +60,7 @@ def test_wrong_digest(folder: Path) -> None:
 
 
 def test_what_was_verified_is_what_is_used(folder: Path) -> None:
-    """A file that is swapped, linked away or grown after the bundle was loaded changes nothing: it is not read again."""
+    """A file that is swapped for a link after the bundle was loaded changes nothing: it is not read again."""
     bundle = load(folder)
     for name in bundle.manifest.files:
         (folder / name).unlink()

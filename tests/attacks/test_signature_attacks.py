@@ -113,7 +113,7 @@ def test_listed_signature(folder: Path) -> None:
 
 
 def test_allowing_unsigned_bundles_allows_no_bad_signature(folder: Path) -> None:
-    """Where unsigned bundles are fine, one without signature loads as nobody's, and a bad signature is refused still."""
+    """Where unsigned bundles are fine, one without signature loads as nobody's; a bad signature is refused still."""
     lenient = trusted_keys(KEYS, unsigned_too=True)
     with pytest.raises(BundleError, match="made by no key trusted here"):
         load(folder, lenient)
