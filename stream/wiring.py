@@ -43,6 +43,7 @@ __all__ = [
     "fairness_worker",
     "load_model",
     "moderate_worker",
+    "refuse_old",
     "worker_name",
 ]
 
@@ -132,7 +133,7 @@ def moderate_worker(settings: Settings, telemetry: Telemetry, *, model: Model | 
     bundle_watch = BundleWatch(settings.bundle)  # before it is loaded
     model = model or load_model(settings)
     policy = compile_policy(settings.policy, model.calibration)
-    _refuse_old(settings, model, policy)
+    refuse_old(settings, model, policy)
     pipeline = build_pipeline(settings, model, policy)
     topics = OutputTopics(settings.decisions_topic, settings.review_topic, settings.dead_letter_topic)
     metrics = ModerateMetrics(telemetry, harms=model.scorer.harms)
@@ -236,7 +237,7 @@ class Reload:
     def _take_policy(self, change: CompiledPolicy | PolicyError) -> None:
         if isinstance(change, PolicyError):
             raise change
-        _refuse_old(self._settings, self._model, change)
+        refuse_old(self._settings, self._model, change)
         self._stage.replace(replace(self._stage.pipeline, policy=change))
         self._metrics.policy.info({"name": change.name, "digest": change.digest})
         self._metrics.policy_reloads.labels("accepted").inc()
@@ -260,7 +261,7 @@ class Reload:
 
     def _take_bundle(self, model: Model) -> None:
         policy = compile_policy(self._settings.policy, model.calibration)
-        _refuse_old(self._settings, model, policy)
+        refuse_old(self._settings, model, policy)
         pipeline = replace(self._stage.pipeline, scorer=model.scorer, calibrator=model.calibrator, policy=policy)
         self._stage.replace(pipeline, build_encoder(self._settings, model, pipeline))
         self._take(model)
@@ -279,7 +280,8 @@ class Reload:
         self._metrics.calibrated.set(math.nan if at is None else at.timestamp())
 
 
-def _refuse_old(settings: Settings, model: Model, policy: CompiledPolicy) -> None:
+def refuse_old(settings: Settings, model: Model, policy: CompiledPolicy) -> None:
+    """Raise `BundleError` where the model was calibrated longer ago than the policy allows."""
     refuse_old_calibration(policy, model.calibrated_at, now=datetime.now(UTC), bundle=str(settings.bundle))
 
 

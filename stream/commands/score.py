@@ -48,7 +48,9 @@ def score(
     from stream.policy import compile_policy  # noqa: PLC0415
 
     model = wiring.load_model(settings)
-    pipeline = wiring.build_pipeline(settings, model, compile_policy(settings.policy, model.calibration))
+    policy_in_force = compile_policy(settings.policy, model.calibration)
+    wiring.refuse_old(settings, model, policy_in_force)
+    pipeline = wiring.build_pipeline(settings, model, policy_in_force)
     encoder = wiring.build_encoder(settings, model, pipeline)
     rejections = 0
     for records in batches(sys.stdin.buffer, settings.slice_max_records):

@@ -177,7 +177,7 @@ def test_no_golden_batch(folder: Path) -> None:
         del manifest["golden"]
 
     edit_manifest(folder, drop)
-    with pytest.raises(BundleError, match="holds no golden batch, .* pack it again"):
+    with pytest.raises(BundleError, match=r"holds no golden batch, .* pack it again"):
         rehearse(load(folder, UNSIGNED))
 
 

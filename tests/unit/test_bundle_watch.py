@@ -52,7 +52,7 @@ def _flip(folder: Path) -> None:
 def _replace_keeping_time(folder: Path) -> None:
     status = (folder / "model.onnx").stat()
     shutil.copy2(folder / "model.onnx", folder.parent / "model.onnx")
-    os.replace(folder.parent / "model.onnx", folder / "model.onnx")
+    (folder.parent / "model.onnx").replace(folder / "model.onnx")
     os.utime(folder / "model.onnx", ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
@@ -63,7 +63,7 @@ def _replace_keeping_time(folder: Path) -> None:
         lambda folder: (folder / "extra.bin").touch(),
         lambda folder: (folder / "CARD.md").unlink(),
         lambda folder: (folder / "manifest.json").unlink(),
-        lambda folder: shutil.rmtree(folder),
+        shutil.rmtree,
         _flip,
         _replace_keeping_time,
     ],
