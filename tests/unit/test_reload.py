@@ -22,6 +22,16 @@ from tests.bundles import KEYS, copy_of_lite, edit_manifest, replace_listed
 ROOT = Path(__file__).parents[2]
 
 
+class Heard:
+    """A log that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        return lambda event, **values: self.lines.append(f"{level} {event} {values}")
+
+
 class Worker:
     """The part of a worker that reloads, with a copy of the shipped bundle and policy of its own, looked at often."""
 
@@ -70,6 +80,14 @@ class Worker:
 
 
 @pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
+    """What is logged, however the log was set up by whoever came before."""
+    heard = Heard()
+    monkeypatch.setattr(wiring, "log", heard)
+    return heard
+
+
+@pytest.fixture
 def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
     """A worker for which a change has settled at once."""
     monkeypatch.setattr("stream.bundle.watch.SETTLE_S", 0.0)
@@ -91,15 +109,13 @@ def test_another_bundle_is_put_in_force(worker: Worker) -> None:
     assert b"fairway_model_info{bundle=" in worker.telemetry.exposition()
 
 
-def test_a_bad_bundle_leaves_the_old_one_and_mending_it_ends_that(
-    worker: Worker, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_bundle_leaves_the_old_one_and_mending_it_ends_that(worker: Worker, heard: Heard) -> None:
     """A damaged bundle is refused once and said so, the old one serves; undamaged again, it is taken up."""
     model = (worker.bundle / "model.onnx").read_bytes()
     (worker.bundle / "model.onnx").write_bytes(model[:-1])
     asyncio.run(worker.until(lambda: worker.reloads("bundle", "refused") == 1))
     assert worker.serves_the_first()
-    assert "model.onnx" in capsys.readouterr().out
+    assert [line for line in heard.lines if line.startswith("error bundle_refused") and "model.onnx" in line]
     (worker.bundle / "model.onnx").write_bytes(model)
     asyncio.run(worker.until(lambda: worker.reloads("bundle", "accepted") == 1))
 
@@ -131,12 +147,12 @@ def test_a_bundle_with_other_harms_comes_with_its_policy_in_either_order(
     assert "self_injury" in worker.stage.pipeline.policy.harms
 
 
-def test_a_policy_that_the_calibration_is_too_old_for(worker: Worker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_policy_that_the_calibration_is_too_old_for(worker: Worker, heard: Heard) -> None:
     """A policy that allows less age than the calibration in force has is refused, one that allows it is taken up."""
     text = worker.policy.read_text()
     worker.policy.write_text(f"{text}\ncalibration: {{max_age_days: 0.000001}}\n")
     asyncio.run(worker.until(lambda: worker.reloads("policy", "refused") == 1))
-    assert "days ago" in capsys.readouterr().out
+    assert [line for line in heard.lines if line.startswith("error policy_refused") and "days ago" in line]
     assert worker.stage.pipeline.policy.max_calibration_age_days is None
     worker.policy.write_text(f"{text}\ncalibration: {{max_age_days: 36500}}\n")
     asyncio.run(worker.until(lambda: worker.reloads("policy", "accepted") == 1))
@@ -153,9 +169,7 @@ def test_a_bundle_calibrated_too_long_ago_is_refused(worker: Worker) -> None:
     assert worker.serves_the_first()
 
 
-def test_an_unsigned_bundle_is_a_warning(worker: Worker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unsigned_bundle_is_a_warning(worker: Worker, heard: Heard) -> None:
     """Where unsigned bundles are allowed, each load of one says so in the log, with the setting that allows it."""
     wiring.load_model(worker.settings)
-    said = capsys.readouterr().out
-    assert "bundle_unsigned" in said
-    assert "unsigned_bundles" in said
+    assert [line for line in heard.lines if line.startswith("warning bundle_unsigned") and "unsigned_bundles" in line]
