@@ -10,6 +10,7 @@ the golden batch on the CPU.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -48,11 +49,17 @@ class Limits:
     memory_per_model_byte: float = 6.0
     """And this much for each byte of the model: its bytes, their parsed form, and weights packed for the kernels."""
     processor_s: float = 60.0
-    """MiniLM takes two."""
-    wall_s: float = 180.0
-    """For a machine on which others are busy as well."""
+    """A linear model takes one second, MiniLM two."""
+    processor_s_per_model_mb: float = 0.5
+    """And this much more for each megabyte of the model: a language model of 2 GB reads 16 golden events in minutes."""
+    wall_factor: float = 3.0
+    """Time on the clock, in processor times: for a machine on which others are busy as well."""
     text_s: float = 0.5
     """Processor time for one text; the longest take 5 ms with WordPiece, 100 ms with a slow one of 32,000 pieces."""
+
+    def seconds(self, model_bytes: int) -> float:
+        """Processor time for a bundle of this size."""
+        return self.processor_s + self.processor_s_per_model_mb * model_bytes / 1e6
 
 
 def rehearse(bundle: Bundle, limits: Limits | None = None) -> float:
@@ -79,17 +86,21 @@ def rehearse(bundle: Bundle, limits: Limits | None = None) -> float:
 
 
 def _ask_child(payload: bytes, limits: Limits, *, what: str) -> dict[str, Any]:  # Any: the child's JSON
+    processor_s = limits.seconds(len(payload))
+    wall_s = limits.wall_factor * processor_s
     with subprocess.Popen(
-        [sys.executable, "-m", "stream.scoring.rehearsal"],
+        [sys.executable, "-P", "-m", "stream.scoring.rehearsal"],
+        # Nothing of our environment, which may hold a password, reaches what is only about to be trusted.
+        env={"PYTHONPATH": os.pathsep.join(sys.path), "ORT_DISABLE_TELEMETRY": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as child:
         try:
-            out, _ = child.communicate(payload, timeout=limits.wall_s)
+            out, _ = child.communicate(payload, timeout=wall_s)
         except subprocess.TimeoutExpired:
             raise BundleError(
-                f"{what} was not ready after {limits.wall_s:g} s when tried in a process of its own: try again on a "
+                f"{what} was not ready after {wall_s:g} s when tried in a process of its own: try again on a "
                 "machine less busy, or export it smaller"
             ) from None
         finally:
@@ -97,14 +108,14 @@ def _ask_child(payload: bytes, limits: Limits, *, what: str) -> dict[str, Any]: 
     try:
         answer: dict[str, Any] = json.loads(out)
     except ValueError:
-        raise BundleError(f"{what} {_how_it_died(child.returncode, limits)}: export it again") from None
+        raise BundleError(f"{what} {_how_it_died(child.returncode, processor_s)}: export it again") from None
     return answer
 
 
-def _how_it_died(status: int, limits: Limits) -> str:
+def _how_it_died(status: int, processor_s: float) -> str:
     tried = "when tried in a process of its own"
     if status == -signal.SIGXCPU:
-        return f"took more than {limits.processor_s:g} s of processor time {tried}"
+        return f"took more than {processor_s:.0f} s of processor time {tried}"
     if status < 0:
         return f"brought down the process ({signal.Signals(-status).name}) {tried}, as a lack of memory does"
     return f"ended the process with status {status} {tried}"
@@ -135,7 +146,7 @@ def _play() -> dict[str, Any]:  # Any: JSON
 
 def _limit(limits: Limits, model_bytes: int) -> None:
     """Bound this process: it can raise neither limit again. Core files would be as large as the memory."""
-    seconds = int(limits.processor_s)
+    seconds = round(limits.seconds(model_bytes))
     # The signal of the soft limit says why it came, that of the hard one is the same as for anything else.
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Regex, Tokenizer, normalizers
@@ -65,7 +67,9 @@ def test_tokenizer_that_takes_seconds_per_text(folder: Path) -> None:
 def test_tokenizer_that_takes_minutes_per_text(folder: Path) -> None:
     """One that would take minutes is stopped by the processor time that a rehearsal may take."""
     with_tokenizer(folder, _lengthen(12))
-    assert "took more than 3 s of processor time when tried" in refused(folder, Limits(processor_s=3.0))
+    assert "took more than 3 s of processor time when tried" in refused(
+        folder, Limits(processor_s=3.0, processor_s_per_model_mb=0, wall_factor=20.0)
+    )
 
 
 def _backtrack(tokenizer: Tokenizer) -> None:
@@ -181,11 +185,26 @@ def test_no_golden_batch(folder: Path) -> None:
         rehearse(load(folder, UNSIGNED))
 
 
+def test_the_environment_stays_outside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that a bundle is tried in sees no password of ours."""
+    seen: dict[str, str] = {}
+    real = subprocess.Popen
+
+    def watch(*arguments: Any, **keywords: Any) -> subprocess.Popen[bytes]:  # Any: whatever Popen takes
+        seen.update(keywords["env"])
+        return real(*arguments, **keywords)
+
+    monkeypatch.setenv("FAIRWAY_SASL_PASSWORD", "quagga")
+    monkeypatch.setattr(subprocess, "Popen", watch)
+    rehearse(load(folder, UNSIGNED))
+    assert set(seen) == {"PYTHONPATH", "ORT_DISABLE_TELEMETRY"}
+
+
 def test_out_of_patience(folder: Path) -> None:
     """A rehearsal that does not end is ended."""
-    assert "was not ready after 0.01 s" in refused(folder, Limits(wall_s=0.01))
+    assert re.search(r"was not ready after 0\.06\d* s", refused(folder, Limits(wall_factor=0.001)))
 
 
 def test_out_of_memory(folder: Path) -> None:
     """A bundle that needs more memory than it may is refused, whatever the libraries make of that: some hang."""
-    assert refused(folder, Limits(memory_bytes=1024 * 1024, memory_per_model_byte=0, wall_s=8.0))
+    assert refused(folder, Limits(memory_bytes=1024 * 1024, memory_per_model_byte=0, processor_s=8.0, wall_factor=1.0))

@@ -12,7 +12,8 @@ from stream.bundle.graph import DOMAINS, check_graph
 from stream.errors import BundleError
 from tests.protobuf import model, node, tensor
 
-onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fairway[export]'")
+pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fairway[export]'")
+import onnx
 
 pytestmark = pytest.mark.export
 
