@@ -12,7 +12,7 @@ import pytest
 
 from stream.bundle import Bundle
 from stream.bundle import load as load_from
-from stream.bundle.manifest import MAX_FILES, MAX_JSON_BYTES
+from stream.bundle.manifest import MAX_FILE_BYTES, MAX_FILES, MAX_JSON_BYTES
 from stream.errors import BundleError
 from tests.bundles import LITE, UNSIGNED, copy_of_lite, edit_manifest, replace_listed
 
@@ -252,6 +252,15 @@ def test_absurd_real_size(folder: Path) -> None:
     """A file blown up to gigabytes, here a sparse one, is refused by its size and not read."""
     os.truncate(folder / "model.onnx", 2**40)
     with pytest.raises(BundleError, match="has 1099511627776 bytes"):
+        load(folder)
+
+
+def test_absurd_sum_of_sizes(folder: Path) -> None:
+    """Files that are each as large as one may be, here sparse ones, are refused by their sum before one is read."""
+    for name in ("a", "b", "c"):
+        (folder / name).touch()
+        os.truncate(folder / name, MAX_FILE_BYTES)
+    with pytest.raises(BundleError, match=r"have 64\d{8} bytes together, a bundle may have 4294967296"):
         load(folder)
 
 
