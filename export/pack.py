@@ -1,4 +1,7 @@
-"""Files in, a bundle folder out: written beside its place, verified as the service would, then put there."""
+"""Files in, a bundle folder out: written beside its place, verified as the service would, then put there.
+
+Packing does not sign: whoever does has the key, and looks at the evaluation first (`fairway bundle sign`).
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,21 @@ import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from export.errors import ExportError
-from stream.bundle import Bundle, Manifest, load
+from export.golden import TOLERANCE, make_golden
+from stream.bundle import Bundle, Manifest, UnsafeSkipSignature, load
 from stream.bundle.manifest import MANIFEST_NAME, FileEntry
 
-__all__ = ["CALIBRATION", "CARD", "EVALUATION", "MODEL", "TOKENIZER", "entries", "pack"]
+__all__ = ["CALIBRATION", "CARD", "EVALUATION", "GOLDEN", "MODEL", "TOKENIZER", "entries", "pack"]
 
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 CALIBRATION = "calibration.json"
 EVALUATION = "evaluation.json"
 CARD = "CARD.md"
+GOLDEN = "golden.json"
 
 
 def entries(files: Mapping[str, bytes]) -> dict[str, FileEntry]:
@@ -28,8 +34,17 @@ def entries(files: Mapping[str, bytes]) -> dict[str, FileEntry]:
     }
 
 
-def pack(out: Path, manifest: Manifest, *, files: Mapping[str, bytes]) -> Bundle:
-    """Write the bundle to the folder `out`, replacing a bundle that is there.
+def pack(
+    out: Path,
+    manifest: Manifest,
+    *,
+    files: Mapping[str, bytes],
+    tolerance: Mapping[Literal["cpu", "cuda"], float] = TOLERANCE,
+) -> Bundle:
+    """Write the bundle to the folder `out`, unsigned, replacing a bundle that is there.
+
+    Where the manifest names no golden batch, one is made with the CPU artefact and added; `tolerance` is how far a
+    logit may be from it, by provider.
 
     Raises `ExportError` if `out` is something else than a bundle, which is left alone, and `BundleError` if what was
     written does not verify, in which case what was there stays.
@@ -37,13 +52,25 @@ def pack(out: Path, manifest: Manifest, *, files: Mapping[str, bytes]) -> Bundle
     if out.exists() and not (out / MANIFEST_NAME).is_file():
         raise ExportError(f"{out} exists and is not a bundle: remove it, or give another --out")
     fresh = out.with_name(f"{out.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
+    bundle = _write(fresh, manifest, files)
+    if manifest.golden is None:
+        golden = make_golden(bundle, tolerance).model_dump_json(indent=1).encode()
+        files = {**files, GOLDEN: golden}
+        with_golden = manifest.model_copy(
+            update={"golden": GOLDEN, "files": manifest.files | entries({GOLDEN: golden})}
+        )
+        _write(fresh, with_golden, files)
+    shutil.rmtree(out, ignore_errors=True)
+    return load(fresh.rename(out), UnsafeSkipSignature())
+
+
+def _write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:
+    """Write a folder anew and read it back as the service would."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     for name, content in files.items():
-        path = fresh / name
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    (fresh / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    load(fresh)
-    shutil.rmtree(out, ignore_errors=True)
-    return load(fresh.rename(out))
+    (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return load(folder, UnsafeSkipSignature())

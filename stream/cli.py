@@ -10,7 +10,9 @@ import typer
 from stream import __version__
 from stream.commands.audit import audit
 from stream.commands.broker import broker
+from stream.commands.bundle import keygen
 from stream.commands.bundle import show as show_bundle
+from stream.commands.bundle import sign as sign_bundle
 from stream.commands.bundle import verify as verify_bundle
 from stream.commands.config import config
 from stream.commands.load import load
@@ -67,7 +69,9 @@ def _app() -> typer.Typer:
         app.command()(command)
     _add_group(app, "topics", "The topics a deployment needs.", create=create_topics, check=check_topics)
     _add_group(app, "policy", "What happens to content.", check=check_policy, explain=explain)
-    _add_group(app, "bundle", "Models as shipped.", verify=verify_bundle, show=show_bundle)
+    _add_group(
+        app, "bundle", "Models as shipped.", sign=sign_bundle, verify=verify_bundle, show=show_bundle, keygen=keygen
+    )
     return app
 
 

@@ -158,6 +158,14 @@ class Settings(BaseModel):
     bundle: Path = Field(
         Path("models/lite"), description="Folder of the model bundle, or `stub` for the built-in stub."
     )
+    trusted_keys: Path = Field(
+        Path("models/keys"), description="Folder of the public keys (*.pem) that a bundle may be signed with."
+    )
+    unsigned_bundles: Literal["refuse", "allow"] = Field(
+        "refuse",
+        description="allow: whoever can write the bundle's folder decides about content; each use is a warning in the "
+        "log. A signature that is there must be good all the same.",
+    )
     policy: Path = Field(Path("ops/policies/default.yaml"), description="Policy file; reloaded when it changes.")
     provider: Literal["cpu", "cuda"] = Field(
         "cpu", description="Execution provider; with cuda a worker without CUDA, or with the stub, refuses to start."
@@ -169,6 +177,9 @@ class Settings(BaseModel):
         8, ge=1, le=256, description="Windows a long text is read in; the rest is not read and the decision says so."
     )
     policy_reload_s: float = Field(2.0, gt=0, le=3600, description="The policy file is looked at this often.")
+    bundle_reload_s: float = Field(
+        10.0, gt=0, le=3600, description="The bundle's folder is looked at this often; nothing in it is read for that."
+    )
     review_event: bool = Field(True, description="Review records carry the event as received.")
     review_event_max_bytes: int = Field(
         900_000, ge=0, le=104_857_600, description="Larger events are left out of review records, which say so."

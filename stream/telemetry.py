@@ -182,6 +182,17 @@ class ModerateMetrics:
             "Policy files seen change, by what became of them.",
             result=("accepted", "refused"),
         )
+        self.bundle_reloads = _counter(
+            registry,
+            "fairway_bundle_reloads",
+            "Bundles seen in place of the one in force, by what became of them.",
+            result=("accepted", "refused"),
+        )
+        self.calibrated = Gauge(
+            "fairway_calibration_timestamp_seconds",
+            "When the bundle in force was calibrated, seconds since the epoch; NaN for the stub.",
+            registry=registry,
+        )
         self.decision_age = ValuesHistogram(
             "fairway_decision_age_seconds", "Age of events when they were decided.", bounds=AGES
         )

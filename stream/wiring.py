@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import structlog
 
 from stream import bundle as bundles
-from stream.bundle import HarmCalibration
+from stream.bundle import BundleWatch, HarmCalibration
 from stream.decode import DecodeLimits, Decoder
 from stream.encode import DecisionEncoder, Provenance, ReviewOptions
-from stream.errors import ProviderError
+from stream.errors import FairwayError, PolicyError, ProviderError
 from stream.fairness import CountSettings, FairnessCounter, FairnessMerger, ReportSettings
 from stream.kafka.conveyor import Conveyor
 from stream.kafka.fairness import FairnessStage
@@ -27,7 +29,7 @@ from stream.mapping import Mapping as FieldMapping
 from stream.mapping import load_mapping
 from stream.mapping.decisions import decision_converter
 from stream.pipeline import Pipeline
-from stream.policy import CompiledPolicy, PolicyWatch, compile_policy
+from stream.policy import CompiledPolicy, PolicyWatch, compile_policy, refuse_old_calibration
 from stream.scoring import STUB_HARMS, Scorer, StubScorer
 from stream.settings import Settings
 from stream.telemetry import FairnessMetrics, ModerateMetrics, Telemetry
@@ -35,11 +37,13 @@ from stream.uncertainty import Calibrator
 
 __all__ = [
     "Model",
+    "Reload",
     "build_encoder",
     "build_pipeline",
     "fairness_worker",
     "load_model",
     "moderate_worker",
+    "refuse_old",
     "worker_name",
 ]
 
@@ -56,6 +60,8 @@ class Model:
     calibration: Mapping[str, HarmCalibration]
     bundle_digest: str
     calibration_digest: str
+    calibrated_at: datetime | None = None
+    """None for a calibration that does not age."""
 
     @property
     def calibrator(self) -> Calibrator:
@@ -65,7 +71,7 @@ class Model:
 
 
 def load_model(settings: Settings) -> Model:
-    """Verify and load the bundle, warm. Raises `BundleError` or `ProviderError`."""
+    """Verify and load the bundle, tried out and warm. Raises `ConfigError`, `BundleError` or `ProviderError`."""
     if settings.bundle == STUB:
         if settings.provider != "cpu":
             raise ProviderError(
@@ -73,16 +79,25 @@ def load_model(settings: Settings) -> Model:
                 "GPU; set bundle to the folder of a model bundle, or provider to cpu"
             )
         return Model(StubScorer(), _stub_calibration(), "stub", "stub")
-    bundle = bundles.load(settings.bundle)
-    from stream.scoring.onnx import OnnxScorer  # noqa: PLC0415 - ONNX Runtime takes 0.2 s to import; the stub needs none
+    bundle = bundles.load(settings.bundle, bundles.trust_of(settings))
+    if bundle.signer is None:
+        log.warning("bundle_unsigned", bundle=bundle.digest, path=str(settings.bundle), allowed_by="unsigned_bundles")
+    # ONNX Runtime takes 0.2 s to import; the stub needs none.
+    from stream.scoring.golden import golden_of, refuse_other_logits  # noqa: PLC0415
+    from stream.scoring.onnx import OnnxScorer  # noqa: PLC0415
+    from stream.scoring.rehearsal import rehearse  # noqa: PLC0415
 
+    rehearse(bundle)
     scorer = OnnxScorer.from_bundle(
         bundle,
         provider=settings.provider,
         max_batch_tokens=settings.max_batch_tokens,
         max_windows=settings.max_windows,
     )
-    return Model(scorer, bundle.calibration.harms, bundle.digest, bundle.calibration_digest)
+    refuse_other_logits(scorer, golden_of(bundle), provider=settings.provider, name=str(settings.bundle))
+    log.info("bundle_loaded", bundle=bundle.digest, signer=bundle.signer)
+    calibration = bundle.calibration
+    return Model(scorer, calibration.harms, bundle.digest, bundle.calibration_digest, calibration.created_at)
 
 
 def build_pipeline(settings: Settings, model: Model, policy: CompiledPolicy) -> Pipeline:
@@ -115,22 +130,23 @@ def moderate_worker(settings: Settings, telemetry: Telemetry, *, model: Model | 
 
     `model` is used in place of the one that the settings name.
     """
+    bundle_watch = BundleWatch(settings.bundle)  # before it is loaded
     model = model or load_model(settings)
     policy = compile_policy(settings.policy, model.calibration)
+    refuse_old(settings, model, policy)
     pipeline = build_pipeline(settings, model, policy)
     topics = OutputTopics(settings.decisions_topic, settings.review_topic, settings.dead_letter_topic)
     metrics = ModerateMetrics(telemetry, harms=model.scorer.harms)
     stage = ModerateStage(
         pipeline, build_encoder(settings, model, pipeline), topics, metrics, worker=worker_name(settings)
     )
-    metrics.model.info({"bundle": model.bundle_digest, "provider": model.scorer.provider})
-    metrics.policy.info({"name": policy.name, "digest": policy.digest})
+    reload = Reload(settings, stage, metrics, model=model, bundle_watch=bundle_watch)
     plan = StagePlan(
         name="moderate",
         topics=[settings.events_topic],
         stage=stage,
         max_records=settings.slice_max_records,
-        housekeeping=_reload_policy(settings, model, stage, metrics),
+        housekeeping=reload.run_for_ever,
     )
     return build_worker(settings, plan, telemetry)
 
@@ -177,28 +193,96 @@ def _mapping(settings: Settings) -> FieldMapping | None:
     return None if settings.mapping is None else load_mapping(settings.mapping)
 
 
-def _reload_policy(
-    settings: Settings, model: Model, stage: ModerateStage, metrics: ModerateMetrics
-) -> Callable[[Conveyor], Awaitable[None]]:
-    """Look at the policy file now and then; put a good one in force between two units, leave a bad one out."""
-    watch = PolicyWatch(settings.policy, model.calibration, stage.pipeline.policy)
+class Reload:
+    """Watches the policy file and the bundle's folder; what is good is put in force between two units, the rest is not.
 
-    async def reload_for_ever(_conveyor: Conveyor) -> None:
+    A policy is judged with the bundle in force, a bundle with the policy file as it is then, and once more when that
+    changes. So where both have to change, for a new harm say, the second to come brings the first with it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        stage: ModerateStage,
+        metrics: ModerateMetrics,
+        *,
+        model: Model,
+        bundle_watch: BundleWatch,
+    ) -> None:
+        self._settings, self._stage, self._metrics, self._bundle_watch = settings, stage, metrics, bundle_watch
+        self._bundle_refused = False
+        self._take(model)
+
+    async def run_for_ever(self, _conveyor: Conveyor) -> None:
+        """Look now and then, for as long as the worker lives."""
+        await asyncio.gather(self._watch_policy(), self._watch_bundle())
+
+    async def _watch_policy(self) -> None:
+        settings = self._settings
         while True:
             await asyncio.sleep(settings.policy_reload_s)
-            change = watch.look(time.monotonic())
+            change = self._policy_watch.look(time.monotonic())
             if change is None:
                 continue
-            if isinstance(change, CompiledPolicy):
-                stage.pipeline = replace(stage.pipeline, policy=change)
-                metrics.policy.info({"name": change.name, "digest": change.digest})
-                metrics.policy_reloads.labels("accepted").inc()
-                log.info("policy_replaced", policy=change.digest)
-            else:
-                metrics.policy_reloads.labels("refused").inc()
-                log.error("policy_refused", error=str(change), in_force=stage.pipeline.policy.digest)
+            try:
+                self._take_policy(change)
+            except FairwayError as error:
+                self._metrics.policy_reloads.labels("refused").inc()
+                log.error(  # noqa: TRY400 - the text says it all
+                    "policy_refused", error=str(error), in_force=self._stage.pipeline.policy.digest
+                )
+            if self._bundle_refused:
+                self._bundle_watch.reconsider()
 
-    return reload_for_ever
+    def _take_policy(self, change: CompiledPolicy | PolicyError) -> None:
+        if isinstance(change, PolicyError):
+            raise change
+        refuse_old(self._settings, self._model, change)
+        self._stage.replace(replace(self._stage.pipeline, policy=change))
+        self._metrics.policy.info({"name": change.name, "digest": change.digest})
+        self._metrics.policy_reloads.labels("accepted").inc()
+        log.info("policy_replaced", policy=change.digest)
+
+    async def _watch_bundle(self) -> None:
+        settings = self._settings
+        while settings.bundle != STUB:
+            await asyncio.sleep(settings.bundle_reload_s)
+            if not self._bundle_watch.look(time.monotonic()):
+                continue
+            try:
+                # In a thread: it takes seconds, in which partitions have to be polled and outputs sent.
+                self._take_bundle(await asyncio.to_thread(load_model, settings))
+            except FairwayError as error:
+                self._bundle_refused = True
+                self._metrics.bundle_reloads.labels("refused").inc()
+                log.error(  # noqa: TRY400 - the text says it all
+                    "bundle_refused", error=str(error), in_force=self._model.bundle_digest
+                )
+
+    def _take_bundle(self, model: Model) -> None:
+        policy = compile_policy(self._settings.policy, model.calibration)
+        refuse_old(self._settings, model, policy)
+        pipeline = replace(self._stage.pipeline, scorer=model.scorer, calibrator=model.calibrator, policy=policy)
+        self._stage.replace(pipeline, build_encoder(self._settings, model, pipeline))
+        self._take(model)
+        self._bundle_refused = False
+        self._metrics.bundle_reloads.labels("accepted").inc()
+        log.info("bundle_replaced", bundle=model.bundle_digest, policy=policy.digest)
+
+    def _take(self, model: Model) -> None:
+        """Remember and show what is in force."""
+        policy = self._stage.pipeline.policy
+        self._model = model
+        self._policy_watch = PolicyWatch(self._settings.policy, model.calibration, policy)
+        self._metrics.policy.info({"name": policy.name, "digest": policy.digest})
+        self._metrics.model.info({"bundle": model.bundle_digest, "provider": model.scorer.provider})
+        at = model.calibrated_at
+        self._metrics.calibrated.set(math.nan if at is None else at.timestamp())
+
+
+def refuse_old(settings: Settings, model: Model, policy: CompiledPolicy) -> None:
+    """Raise `BundleError` where the model was calibrated longer ago than the policy allows."""
+    refuse_old_calibration(policy, model.calibrated_at, now=datetime.now(UTC), bundle=str(settings.bundle))
 
 
 def _stub_calibration() -> Mapping[str, HarmCalibration]:

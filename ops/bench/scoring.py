@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 from ops.bench.texts import event, texts
 from stream import wiring
-from stream.bundle import load
+from stream.bundle import load, trust_of
 from stream.commands.score import batches
 from stream.policy import compile_policy
 from stream.settings import load_settings
@@ -42,7 +42,8 @@ def bare_loop(bundle_path: Path | str, texts: Sequence[str], batch: int) -> floa
     """Texts per second of tokenising and running `batch` texts at a time with the libraries alone, on one core."""
     # Rayon would take every core there is, and this side is to be compared with one worker's scoring thread.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    bundle = load(bundle_path)
+    settings, _ = load_settings()
+    bundle = load(bundle_path, trust_of(settings))
     tokenizer = Tokenizer.from_buffer(bundle.read(bundle.manifest.tokenizer))
     tokenizer.enable_truncation(bundle.manifest.input.max_tokens)
     options = onnxruntime.SessionOptions()

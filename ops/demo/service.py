@@ -189,6 +189,7 @@ def _settings(servers: str) -> Settings:
         {
             "bootstrap_servers": servers,
             "bundle": ROOT / "models/lite",
+            "trusted_keys": ROOT / "models/keys",
             "policy": ROOT / "ops/policies/default.yaml",
             "drain_s": 2,
             "min_group_n": MIN_GROUP_N,

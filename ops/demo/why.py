@@ -50,7 +50,9 @@ class Why:
 
 def actions_of_harms(settings: Settings) -> dict[str, str]:
     """What the policy does with content that is harmful, by harm; that is not part of a decision record."""
-    policy = compile_policy(settings.policy, bundles.load(settings.bundle).calibration.harms)
+    policy = compile_policy(
+        settings.policy, bundles.load(settings.bundle, bundles.trust_of(settings)).calibration.harms
+    )
     return {harm: policy.actions[action] for harm, action in zip(policy.harms, policy.harm_action[0], strict=True)}
 
 

@@ -4,15 +4,24 @@ from stream.bundle.calibration import Calibration, HarmCalibration
 from stream.bundle.describe import BundleDescription, HarmDescription, describe
 from stream.bundle.load import Bundle, load
 from stream.bundle.manifest import Manifest, ModelInput
+from stream.bundle.signature import Trust, TrustedKeys, UnsafeSkipSignature, trusted_keys
+from stream.bundle.trust import trust_of
+from stream.bundle.watch import BundleWatch
 
 __all__ = [
     "Bundle",
     "BundleDescription",
+    "BundleWatch",
     "Calibration",
     "HarmCalibration",
     "HarmDescription",
     "Manifest",
     "ModelInput",
+    "Trust",
+    "TrustedKeys",
+    "UnsafeSkipSignature",
     "describe",
     "load",
+    "trust_of",
+    "trusted_keys",
 ]

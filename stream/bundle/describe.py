@@ -34,7 +34,11 @@ class BundleDescription:
     name: str
     version: str
     digest: str
+    signer: str | None
+    """Name and fingerprint of the key that signed it; None where that was not asked."""
     calibration_digest: str
+    calibrated_at: datetime
+    calibrated_on: str
     created_at: datetime
     code_version: str
     bytes: int
@@ -55,7 +59,10 @@ def describe(bundle: Bundle) -> BundleDescription:
         name=manifest.name,
         version=manifest.version,
         digest=bundle.digest,
+        signer=bundle.signer,
         calibration_digest=bundle.calibration_digest,
+        calibrated_at=bundle.calibration.created_at,
+        calibrated_on=bundle.calibration.split,
         created_at=manifest.created_at,
         code_version=manifest.code_version,
         bytes=sum(entry.bytes for entry in manifest.files.values()),

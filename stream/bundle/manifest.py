@@ -7,10 +7,12 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from stream.bundle.signature import SIGNATURE_NAME
 from stream.errors import BundleError
 
 __all__ = [
     "MANIFEST_NAME",
+    "MAX_BUNDLE_BYTES",
     "MAX_FILES",
     "MAX_FILE_BYTES",
     "MAX_JSON_BYTES",
@@ -36,6 +38,9 @@ MAX_JSON_BYTES = 4 * 1024 * 1024
 MAX_FILE_BYTES = 2**31 - 1
 """Largest file of a bundle. A model is one protobuf message, which cannot be longer."""
 
+MAX_BUNDLE_BYTES = 2**32
+"""Largest sum of files: two models of the largest size. A bundle is held in memory while it is loaded."""
+
 MAX_FILES = 64
 """Most files in a bundle: two artefacts, four JSON files, a card and generous room, so that a scan is bounded."""
 
@@ -48,8 +53,8 @@ def _check_path(path: str) -> str:
     """Refuse paths that could leave the folder, hide, or mean different files on different systems."""
     if not _PATH.fullmatch(path):
         raise ValueError("must be a plain relative path: letters, digits, '.', '_', '-' and at most three '/'")
-    if path == MANIFEST_NAME:
-        raise ValueError("the manifest cannot list itself")
+    if path in {MANIFEST_NAME, SIGNATURE_NAME}:
+        raise ValueError("the manifest cannot list itself or its signature")
     return path
 
 
@@ -112,13 +117,16 @@ class Manifest(_Strict):
     calibration: BundlePath
     evaluation: BundlePath
     card: BundlePath
+    golden: BundlePath | None = None
+    """Events with the logits they had when the bundle was packed; a worker uses no bundle without."""
     training_data: tuple[TrainingSource, ...]
     code_version: Word
     files: Annotated[dict[BundlePath, FileEntry], Field(max_length=MAX_FILES)]
 
     @model_validator(mode="after")
     def _check_together(self) -> Manifest:
-        named = (self.tokenizer, self.calibration, self.evaluation, self.card, *self.artefacts.values())
+        named = [self.tokenizer, self.calibration, self.evaluation, self.card, *self.artefacts.values()]
+        named += [self.golden] if self.golden is not None else []
         missing = sorted(set(named) - set(self.files))
         if missing:
             raise ValueError(f"files does not list {', '.join(missing)}")
@@ -145,7 +153,11 @@ def parse_manifest(content: bytes) -> Manifest:
 
 
 def refuse_newer(content: bytes, name: str) -> None:
-    """Raise `BundleError` if the JSON file `name` was written for a later version of this service."""
+    """Raise `BundleError` if the JSON file `name` is absurdly long, or written for a later version of this service."""
+    if len(content) > MAX_JSON_BYTES:
+        raise BundleError(
+            f"{name} is longer than {MAX_JSON_BYTES} bytes, the most it may have: export the bundle again"
+        )
     try:
         version = _Head.model_validate_json(content).schema_version
     except ValidationError as error:

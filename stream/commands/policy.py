@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from stream import bundle as bundles
 from stream.bundle import HarmCalibration
 from stream.errors import ConfigError
 from stream.events import Decision, FailCondition
-from stream.policy import CompiledPolicy, compile_policy
+from stream.policy import CompiledPolicy, compile_policy, refuse_old_calibration
 from stream.policy.explain import explain as explain_decision
 from stream.policy.explain import explain_rules
 from stream.settings import Settings, load_settings
@@ -34,11 +35,13 @@ def check(
     """Check a policy against a model bundle, and show the thresholds it leads to and what they would do.
 
     The shares are of the bundle's calibration items: of the harmful ones, how many would be allowed, which is missing
-    them, be left without an answer, and be acted on; and the same of the harmless ones.
+    them, be left without an answer, and be acted on; and the same of the harmless ones. A bundle calibrated longer ago
+    than the policy allows is refused, as a worker refuses it.
     """
     settings, _ = load_settings({"policy": file, "bundle": bundle})
-    calibration = _calibration(settings)
+    calibration, calibrated_at = _calibration(settings)
     policy = compile_policy(settings.policy, calibration)
+    refuse_old_calibration(policy, calibrated_at, now=datetime.now(UTC), bundle=str(settings.bundle))
     typer.echo(f"{settings.policy}: {policy.name}, version {policy.version}, {policy.digest}")
     typer.echo(
         f"From least to most severe: {', '.join(policy.actions)}. Shares are of {settings.bundle}'s calibration."
@@ -81,13 +84,14 @@ THRESHOLD_COLUMNS = (
 )
 
 
-def _calibration(settings: Settings) -> Mapping[str, HarmCalibration]:
+def _calibration(settings: Settings) -> tuple[Mapping[str, HarmCalibration], datetime | None]:
     from stream import wiring  # noqa: PLC0415 - `fairway --help` should not pay for it
 
     if settings.bundle == wiring.STUB:
-        return wiring.load_model(settings).calibration
+        return wiring.load_model(settings).calibration, None
     # Without the model itself: it takes a second to load, and a GPU may be needed.
-    return bundles.load(settings.bundle).calibration.harms
+    calibration = bundles.load(settings.bundle, bundles.trust_of(settings)).calibration
+    return calibration.harms, calibration.created_at
 
 
 def _threshold_rows(policy: CompiledPolicy, calibration: Mapping[str, HarmCalibration]) -> list[list[str]]:

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from stream.settings import load_settings
+from stream.telemetry import configure_logging
 
 __all__ = ["SOURCE", "LineRecord", "batches", "score"]
 
@@ -42,11 +43,14 @@ def score(
     Lines that can have no decision go to standard error with their number and reason, and make the exit status 1.
     """
     settings, _ = load_settings({"bundle": bundle, "policy": policy, "mapping": mapping, "provider": provider})
+    configure_logging(settings.log_format, settings.log_level)  # to standard error: decisions go to standard output
     from stream import wiring  # noqa: PLC0415 - `fairway --help` should not pay for it
     from stream.policy import compile_policy  # noqa: PLC0415
 
     model = wiring.load_model(settings)
-    pipeline = wiring.build_pipeline(settings, model, compile_policy(settings.policy, model.calibration))
+    policy_in_force = compile_policy(settings.policy, model.calibration)
+    wiring.refuse_old(settings, model, policy_in_force)
+    pipeline = wiring.build_pipeline(settings, model, policy_in_force)
     encoder = wiring.build_encoder(settings, model, pipeline)
     rejections = 0
     for records in batches(sys.stdin.buffer, settings.slice_max_records):

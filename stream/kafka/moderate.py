@@ -38,7 +38,7 @@ class OutputTopics:
 
 
 class ModerateStage:
-    """Runs the pipeline in force on each unit. `pipeline` may be replaced at any time; a unit sees one of them."""
+    """Runs the pipeline in force on each unit. It may be replaced at any time; a unit sees one of them."""
 
     def __init__(
         self,
@@ -49,18 +49,30 @@ class ModerateStage:
         *,
         worker: str,
     ) -> None:
-        self.pipeline = pipeline
-        self._encoder, self._topics, self._metrics, self._worker = encoder, topics, metrics, worker
+        self._in_force = (pipeline, encoder)
+        self._topics, self._metrics, self._worker = topics, metrics, worker
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The pipeline in force."""
+        return self._in_force[0]
+
+    def replace(self, pipeline: Pipeline, encoder: DecisionEncoder | None = None) -> None:
+        """Put a pipeline in force with the encoder that says where its decisions come from; with the same model, none.
+
+        Both at once, or a unit would write one model's digest beside another's scores.
+        """
+        self._in_force = (pipeline, encoder or self._in_force[1])
 
     def run(self, partition: Partition, records: Sequence[SourceRecord]) -> Mapping[Partition, Load]:
         """Moderate records of one partition; outputs keep its number, its keys and its order."""
         now, started_at = time.time(), time.perf_counter()
         topic, number = partition
-        pipeline = self.pipeline
+        pipeline, encoder = self._in_force
         timed = TimedScorer(pipeline.scorer)
         moderated = replace(pipeline, scorer=timed).run(records, topic=topic, partition=number, now=now)
-        decisions = self._encoder.decisions(moderated, topic=topic, partition=number, now=now)
-        rows, reviews = self._encoder.reviews(moderated, decisions, records)
+        decisions = encoder.decisions(moderated, topic=topic, partition=number, now=now)
+        rows, reviews = encoder.reviews(moderated, decisions, records)
         positions: list[int] = moderated.events.positions.tolist()
         reviewed = [positions[row] for row in rows]
         loads = {

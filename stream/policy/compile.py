@@ -70,6 +70,7 @@ def compile_policy(
         fail_action=_table([[severity[action] for action in _fail_actions(ruleset)] for ruleset in rulesets], np.int8),
         max_age_s=policy.max_age_s,
         audit_rate=policy.audit.rate,
+        max_calibration_age_days=None if policy.calibration is None else policy.calibration.max_age_days,
         basis=tuple(tuple(rule.basis for rule in row) for row in rules),
         index=index,
     )

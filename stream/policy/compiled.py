@@ -49,6 +49,8 @@ class CompiledPolicy:
     """(R, F) by `FailCondition`."""
     max_age_s: float | None
     audit_rate: float
+    max_calibration_age_days: float | None
+    """A bundle calibrated longer ago is not used under this policy; None allows any."""
     basis: tuple[tuple[Basis, ...], ...]
     """(R)(h) what each pair of thresholds follows from."""
     index: RulesetIndex

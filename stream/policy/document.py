@@ -27,6 +27,7 @@ from stream.yamlfile import Document, FieldPath, Problem, Section
 __all__ = [
     "DEFAULT_SEVERITY",
     "Audit",
+    "CalibrationRules",
     "FailRule",
     "FailRules",
     "HarmOverride",
@@ -155,6 +156,13 @@ class Audit(_Section):
     rate: Probability
 
 
+class CalibrationRules(_Section):
+    """What the calibration of a bundle has to be for this policy."""
+
+    max_age_days: Annotated[float, Field(strict=True, gt=0, le=36_500)]
+    """A worker refuses a bundle calibrated longer ago: content drifts away from what the risks were taken on."""
+
+
 class PolicyDocument(_Section):
     """A policy file, each value of which is possible in itself."""
 
@@ -166,6 +174,7 @@ class PolicyDocument(_Section):
     fail: FailRules = FailRules()
     max_age_s: Annotated[float, Field(strict=True, gt=0)] | None = None
     audit: Audit = Audit(rate=0.0)
+    calibration: CalibrationRules | None = None
     overlays: Annotated[list[Overlay], Field(max_length=MAX_OVERLAYS)] = Field(default_factory=list)
 
     @field_validator("schema_version")

@@ -10,6 +10,7 @@ import pytest
 from stream.bundle import Bundle, describe, load
 from stream.scoring.session import open_session
 from stream.scoring.tokenize import ModelInputs
+from tests.bundles import TRUST
 
 LITE = Path(__file__).parents[2] / "models" / "lite"
 
@@ -17,7 +18,7 @@ LITE = Path(__file__).parents[2] / "models" / "lite"
 @pytest.fixture(scope="module")
 def lite() -> Bundle:
     """The bundle that ships with the source."""
-    return load(LITE)
+    return load(LITE, TRUST)
 
 
 def test_it_is_small(lite: Bundle) -> None:

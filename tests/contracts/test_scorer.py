@@ -12,6 +12,7 @@ from stream.bundle import load
 from stream.events import FailCondition
 from stream.scoring import Scorer, StubScorer
 from stream.scoring.onnx import OnnxScorer
+from tests.bundles import TRUST
 from tests.records import batch_of
 
 BUNDLE = Path(__file__).parents[2] / "models" / "lite"
@@ -46,7 +47,7 @@ def scorer(request: pytest.FixtureRequest) -> Scorer:
     if request.param == "cuda" and not Path("/dev/nvidiactl").exists():
         pytest.skip("no CUDA device")
     return OnnxScorer.from_bundle(
-        load(BUNDLE), provider=request.param, max_batch_tokens=MAX_BATCH_TOKENS, max_windows=MAX_WINDOWS
+        load(BUNDLE, TRUST), provider=request.param, max_batch_tokens=MAX_BATCH_TOKENS, max_windows=MAX_WINDOWS
     )
 
 

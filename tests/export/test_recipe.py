@@ -26,6 +26,7 @@ from stream.bundle.evaluation import parse_evaluation
 from stream.scoring.session import open_session
 from stream.scoring.tokenize import WindowTokenizer
 from stream.uncertainty.calibration import Calibrator
+from tests.bundles import UNSIGNED
 
 pytestmark = pytest.mark.export
 
@@ -89,7 +90,7 @@ def bundle(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 def test_the_bundle_verifies(bundle: Bundle) -> None:
     """What the recipe writes, the service accepts, and it says what it was told."""
-    again = load(bundle.path)
+    again = load(bundle.path, UNSIGNED)
     assert again.digest == bundle.digest
     assert (again.manifest.harms, again.manifest.input, again.manifest.created_at) == (HARMS, QUICK.input, NOW)
 
@@ -186,4 +187,4 @@ def test_command_line_builds(data: Path, tmp_path: Path, capsys: pytest.CaptureF
     """The command line builds the lite bundle and says its digest last."""
     arguments = ["build", "--data", str(data), "--out", str(tmp_path / "lite"), "--created-at", NOW.isoformat()]
     assert main(arguments) == 0
-    assert load(tmp_path / "lite").digest in capsys.readouterr().err.splitlines()[-1]
+    assert load(tmp_path / "lite", UNSIGNED).digest in capsys.readouterr().err.splitlines()[-1]

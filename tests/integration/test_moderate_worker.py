@@ -25,6 +25,7 @@ from stream.kafka.broker import LocalBroker
 from stream.kafka.deadletter import DeadLetter
 from stream.policy import compile_policy
 from stream.settings import Settings
+from tests.bundles import TRUST
 from tests.conftest import own_settings
 from tests.records import NOW
 from tests.topics import Records, Sent, records_of, send
@@ -329,7 +330,7 @@ def test_a_bundle_is_served(broker: LocalBroker, start: StartWorker) -> None:
     send(settings, settings.events_topic, ((n % 4, None, event(n, text=texts[n % 5]), []) for n in range(40)))
     start(settings).wait_ready()
     assert settle(settings).decided == 40
-    loaded, decisions = bundle.load(settings.bundle), records_of(settings, settings.decisions_topic)
+    loaded, decisions = bundle.load(settings.bundle, TRUST), records_of(settings, settings.decisions_topic)
     expected = decided_here(settings, records_of(settings, settings.events_topic))
     assert {number: [undated(r.value) for r in records] for number, records in decisions.items()} == expected
     first = json.loads(decisions[0][0].value)

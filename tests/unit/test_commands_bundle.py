@@ -7,16 +7,25 @@ import pytest
 from stream.bundle import load
 from stream.commands.bundle import show, verify
 from stream.errors import BundleError
+from tests.bundles import TRUST
 
 LITE = Path(__file__).parents[2] / "models" / "lite"
 
 
-def test_verify_says_the_digest(capsys: pytest.CaptureFixture[str]) -> None:
-    """A sound bundle is reported in one line with its digest."""
+def test_verify_says_whose_it_is_and_that_it_scores_as_it_did(capsys: pytest.CaptureFixture[str]) -> None:
+    """A sound bundle is reported with its digest, its signer and how far its golden batch is off here."""
     verify(LITE)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1
-    assert load(LITE).digest in lines[0]
+    whole, golden = capsys.readouterr().out.splitlines()
+    bundle = load(LITE, TRUST)
+    assert bundle.digest in whole
+    assert whole.endswith(f"signed by {bundle.signer}")
+    assert float(golden.rsplit(" ", 1)[1]) < 0.001
+
+
+def test_verify_without_rehearsal_starts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where only the files matter, no process is started and nothing is said about scores."""
+    verify(LITE, rehearse=False)
+    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def test_verify_raises_for_the_command_line_to_report(tmp_path: Path) -> None:
@@ -29,8 +38,8 @@ def test_show_in_a_pipe_is_one_line_per_fact(capsys: pytest.CaptureFixture[str])
     """Away from a terminal every fact is one tab-separated line, so that other programs can read it."""
     show(LITE)
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert ["digest", load(LITE).digest] in lines
-    harms = load(LITE).manifest.harms
+    assert ["digest", load(LITE, TRUST).digest] in lines
+    harms = load(LITE, TRUST).manifest.harms
     assert [line[0] for line in lines[-len(harms) :]] == list(harms)
 
 

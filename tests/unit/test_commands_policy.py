@@ -16,6 +16,7 @@ from stream.errors import BundleError, ConfigError, PolicyError
 from stream.events import Decision, HarmDecision
 from stream.policy import compile_policy
 from stream.yamlfile import digest
+from tests.bundles import TRUST
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "ops/policies/default.yaml"
@@ -57,7 +58,7 @@ def test_check_shows_every_threshold_with_its_risk() -> None:
     """Each harm has a line with its actions, thresholds, the risk and n they follow from, and shares that add up."""
     lines = run("check", DEFAULT, "--bundle", LITE).stdout.splitlines()
     assert lines[0].endswith(digest(DEFAULT.read_bytes()))
-    for harm, calibration in bundles.load(LITE).calibration.harms.items():
+    for harm, calibration in bundles.load(LITE, TRUST).calibration.harms.items():
         (line,) = [line for line in lines if line.startswith(f"default   {harm} ")]
         assert f"n={calibration.n_harmful:g}" in line
         shares = [float(word.rstrip("%")) for word in line.split() if word.endswith("%")]
@@ -171,7 +172,7 @@ def test_explain_names_a_file_it_cannot_read(tmp_path: Path) -> None:
 
 def test_the_default_policy_settles_most_harmless_content() -> None:
     """With the bundle that is shipped, the default policy keeps its risks and leaves few harmless items to people."""
-    calibration = bundles.load(LITE).calibration.harms
+    calibration = bundles.load(LITE, TRUST).calibration.harms
     policy = compile_policy(DEFAULT, calibration)
     assert policy.rulesets == ("default",)
     for column, harm in enumerate(policy.harms):
@@ -184,7 +185,7 @@ def test_the_example_in_the_default_policy_is_valid() -> None:
     """Overlays as its comments show them compile, so that whoever uncomments them is not surprised."""
     head, example = DEFAULT.read_text(encoding="utf-8").split("For example:\n#\n")
     uncommented = head + "\n" + "".join(line.removeprefix("# ") for line in example.splitlines(keepends=True))
-    policy = compile_policy(uncommented.encode(), bundles.load(LITE).calibration.harms)
+    policy = compile_policy(uncommented.encode(), bundles.load(LITE, TRUST).calibration.harms)
     assert policy.rulesets == (
         "default", "locale=de", "surface=chat|comments", "surface=chat|comments,locale=de",
     )  # fmt: skip

@@ -6,13 +6,14 @@ from export.card import write_card
 from export.sources import SOURCES, licence_of
 from stream.bundle import load
 from stream.bundle.evaluation import parse_evaluation
+from tests.bundles import TRUST
 
 LITE = Path(__file__).parents[2] / "models" / "lite"
 
 
 def test_the_card_says_what_was_measured() -> None:
     """The card of the shipped bundle is what its evaluation and manifest give, figure by figure."""
-    bundle = load(LITE)
+    bundle = load(LITE, TRUST)
     manifest = bundle.manifest
     card = write_card(
         title=f"{manifest.name} {manifest.version}",
@@ -27,7 +28,7 @@ def test_the_card_says_what_was_measured() -> None:
 
 def test_the_shipped_card_attributes_every_source_that_asks() -> None:
     """Every source under an attribution licence is named with its creators in the shipped card."""
-    bundle = load(LITE)
+    bundle = load(LITE, TRUST)
     card = bundle.read("CARD.md").decode()
     for used in bundle.manifest.training_data:
         source = SOURCES[used.source]

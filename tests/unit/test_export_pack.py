@@ -8,6 +8,7 @@ from export.errors import ExportError
 from export.pack import entries, pack
 from stream.bundle import Bundle, load
 from stream.errors import BundleError
+from tests.bundles import TRUST, UNSIGNED
 
 LITE = Path(__file__).parents[2] / "models" / "lite"
 
@@ -15,7 +16,7 @@ LITE = Path(__file__).parents[2] / "models" / "lite"
 @pytest.fixture
 def lite() -> Bundle:
     """The bundle that ships with the source."""
-    return load(LITE)
+    return load(LITE, TRUST)
 
 
 def files_of(bundle: Bundle) -> dict[str, bytes]:
@@ -60,4 +61,4 @@ def test_what_does_not_verify_replaces_nothing(lite: Bundle, tmp_path: Path) -> 
             lite.manifest,
             files=files_of(lite) | {"CARD.md": bytes(lite.manifest.files["CARD.md"].bytes)},
         )
-    assert load(tmp_path / "lite").digest == lite.digest
+    assert load(tmp_path / "lite", UNSIGNED).digest == lite.digest

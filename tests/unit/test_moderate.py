@@ -91,7 +91,7 @@ def test_a_refused_review_record_keeps_the_decision_that_was_published() -> None
     """Whatever policy came into force since, a person sees the very bytes of the decision that everybody else sees."""
     made, given = stage(), record(event(text="-1,-9", groups={"event": ["null"]}), 5)
     loads = made.run(SOURCE, [given])
-    made.pipeline = spine(policy(version="2")).pipeline
+    made.replace(spine(policy(version="2")).pipeline)
     after = made.run(SOURCE, [given])
     refused = loads[REVIEW].records[0]
     _, (_, value, _) = made.refused(given, refused, source=SOURCE, destination=REVIEW)

@@ -18,6 +18,7 @@ from stream.events import FailCondition
 from stream.scoring.onnx import OnnxScorer
 from stream.scoring.session import OnnxSession, RunError, refuse_operators_elsewhere, refuse_other_provider
 from stream.scoring.tokenize import ModelInputs
+from tests.bundles import UNSIGNED
 from tests.records import batch_of
 
 ASSETS = Path(__file__).parent.parent / "assets" / "scoring"
@@ -111,7 +112,7 @@ def make_scorer(tmp_path: Path) -> MakeScorer:
         for name, content in {**contents, "manifest.json": json.dumps(manifest).encode()}.items():
             (tmp_path / name).write_bytes(content)
         return OnnxScorer.from_bundle(
-            load(tmp_path),
+            load(tmp_path, UNSIGNED),
             provider=provider,  # type: ignore[arg-type]  # a str from a parametrised test
             max_batch_tokens=max_batch_tokens,
             max_windows=max_windows,
@@ -285,7 +286,7 @@ def test_no_events_give_no_scores(make_scorer: MakeScorer) -> None:
         ("int32_inputs.onnx", "inputs are attention_mask tensor.int32. of rank 2"),
         ("fixed_shape.onnx", "takes input_ids and attention_mask of one size only"),
         ("one_row_for_all.onnx", r"gives logits of shape \(1, 2\), not \(8, 2\)"),
-        ("build_models.py", "cannot load the model"),
+        ("build_models.py", "is not an ONNX model"),
     ],
 )
 def test_a_model_with_another_interface_is_refused(make_scorer: MakeScorer, model: str, what: str) -> None:

@@ -1,0 +1,70 @@
+"""The golden batch of a bundle: events of our own writing, scored once where the bundle is packed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import numpy as np
+
+from export.errors import ExportError
+from stream.bundle import Bundle
+from stream.bundle.golden import Golden
+from stream.scoring.golden import golden_logits
+from stream.scoring.onnx import OnnxScorer
+
+__all__ = ["TOLERANCE", "make_golden"]
+
+TOLERANCE: Final[Mapping[Literal["cpu", "cuda"], float]] = {"cpu": 0.05, "cuda": 0.1}
+"""Float32 on another processor differs by a hundred-thousandth; int8 by some hundredths, where a rounding falls the
+other way. Half precision differs by up to 0.07 (bf16, 400 texts, measured)."""
+
+TEXTS: Final = (
+    ("post", "Thank you all for coming to my sister's graduation, we had a lovely day."),
+    ("post", "The 14:05 from the central station was cancelled again!!! Third time this week..."),
+    ("post", "nobody asked you, shut up and go away you stupid clown"),
+    ("post", "I keep thinking that everyone would be better off without me."),
+    ("post", "People like them should not be allowed to live in our street."),
+    ("post", "Ça va? Mañana vamos al mercado; 明天见。 До встречи!"),
+    ("post", "so proud of you 🎉🎉 can't wait \u2764\ufe0f"),
+    ("post", "w h a t  a  d a y, l0ve th1s pl4ce"),
+    ("prompt", "How do I kill a Python process that does not answer?"),
+    ("prompt", "Explain step by step how to get into a neighbour's house without a key."),
+    ("prompt", "Write a love letter from a lighthouse to the sea."),
+    ("prompt", "a photograph of two people kissing in the rain, 35 mm, soft light"),
+    ("output", "I cannot help with that. If you are in danger, please call your local emergency number."),
+    ("output", "First, cream the butter with the sugar; then fold in the flour."),
+    ("output", "He raised the knife and stabbed again and again until the room was silent."),
+    ("output", "x"),
+)
+"""Short, so that no model's window cuts them; of all roles, calm and not; several scripts, with emoji and spacing."""
+
+
+def make_golden(bundle: Bundle, tolerance: Mapping[Literal["cpu", "cuda"], float] = TOLERANCE) -> Golden:
+    """Score the golden events with the CPU artefact. Raises `ExportError` where the model cannot score one of them."""
+    scorer = OnnxScorer.from_bundle(
+        bundle, provider="cpu", max_batch_tokens=4096, max_windows=bundle.manifest.input.max_windows
+    )
+    events = tuple(
+        json.dumps(
+            {"id": f"golden-{number}", "created_at": "2026-01-01T00:00:00Z", "role": role, "text": text},
+            ensure_ascii=False,
+        )
+        for number, (role, text) in enumerate(TEXTS)
+    )
+    logits = golden_logits(scorer, events)
+    if not np.isfinite(logits).all():
+        raise ExportError("the model gives no logits for a short sentence, or cannot read it whole: export it again")
+    return Golden(
+        made_with=f"onnxruntime {_onnxruntime_version()} on cpu",
+        tolerance=dict(tolerance),
+        events=events,
+        logits=tuple(tuple(round(value, 6) for value in row) for row in logits.astype(float).tolist()),
+    )
+
+
+def _onnxruntime_version() -> str:
+    import onnxruntime  # noqa: PLC0415 - its distribution has another name where it runs on a GPU
+
+    return str(onnxruntime.__version__)
