@@ -203,7 +203,7 @@ def parameter_groups(
 def served(model: EncoderClassifier) -> EncoderClassifier:
     """A copy to convert, the scale of attention inside the weights that make the queries.
 
-    Its head computes each row by itself, so that the converted model gives a text alone the bits it gives it in company.
+    Its head computes each row by itself, so that the converted model gives a text alone the same bits as in company.
     """
     model = copy.deepcopy(model).eval()
     model.head = nn.Sequential(*(_RowLinear(part) if isinstance(part, nn.Linear) else part for part in model.head))

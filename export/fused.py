@@ -8,7 +8,7 @@ On the CPU these operators are slower than the plain ones, so that it has an art
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -65,7 +65,8 @@ class _Graph:
         self._constants: dict[str, onnx.TensorProto] = {}
         self._versions: dict[str, int] = {}
 
-    def add(self, operator: str, inputs: list[str], output: str, *, domain: str = "", **attributes: object) -> None:
+    def add(self, operator: str, inputs: list[str], output: str, *, domain: str = "", **attributes: Any) -> None:
+        """Add a node that reads the newest values; `attributes` are of any type that ONNX has."""
         read = [self._current(name) for name in inputs]
         self._versions[output] = self._versions.get(output, -1) + 1
         node = helper.make_node(operator, read, [self._current(output)], domain=domain, **attributes)

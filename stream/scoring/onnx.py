@@ -20,8 +20,12 @@ PROBE_TEXTS = ("a", "The quick brown fox jumps over the lazy dog.", "12 + 34 = 4
 runtime from a bad text."""
 
 FEWEST_ROWS = 2
-"""A lone row goes with an idle one: matrix kernels add up in another order for one row than for several, and its score
-would differ in the last bit from that of the same text in company (measured: most texts, with MiniLM)."""
+"""Where a lone row would have other bits than in company, it goes with an idle one. Matrix kernels add up in another
+order for one row than for several; encoders that are exported here have no such product, others do (measured)."""
+
+PROBE_LENGTHS = 3
+"""At so many padded lengths, the longest among them, it is found out whether a row has the same bits in any company.
+The order of adding up depends on the length too; a few calls more at load are tens of milliseconds."""
 
 MAX_PROVIDER_DIFFERENCE = 0.1
 """Largest difference in a probe's logit between the CUDA artefact and the CPU one, on which the calibration was fitted.
@@ -32,10 +36,10 @@ class OnnxScorer:
     """Scores text with one loaded model. Threads may share it.
 
     Same content, same bundle, same provider: same bits, whatever the batch-mates. A row is padded to a length that
-    depends on the row alone, and runs with others only if at load that left the probes' logits as they were alone;
-    dynamically quantised models do not pass, as their step is that of the largest number in the whole call. On CUDA,
-    where kernels are also chosen by the number of rows, all calls of a length have the same number, idle ones included.
-    The exception is a call that failed and was split.
+    depends on the row alone, and runs alone, or with others, only if at load that left the probes' logits as they were.
+    Models that the runtime quantised dynamically do not pass: their step is that of the largest number in the call.
+    On CUDA, where kernels are also chosen by the number of rows, all calls of a length have the same number, idle ones
+    included. The exception is a call that failed and was split.
     """
 
     def __init__(
@@ -54,9 +58,11 @@ class OnnxScorer:
         self._tokenizer = tokenizer
         self._classes = length_classes(window)
         self._max_batch_tokens = max_batch_tokens
-        self._fewest_rows = FEWEST_ROWS
+        self._fewest_rows = FEWEST_ROWS if session.provider == "cuda" else 1
         self._warm_up()
-        self.one_row_per_call = self._is_swayed_by_mates()
+        if self._is_swayed_by_mates():
+            self._fewest_rows = FEWEST_ROWS
+        self.one_row_per_call = self._fewest_rows > 1 and self._is_swayed_by_mates()
         """Whether the model cannot score texts together; it is much slower then."""
         if self.one_row_per_call:
             self._max_batch_tokens = self._fewest_rows = 1
@@ -165,9 +171,13 @@ class OnnxScorer:
         return logits
 
     def _is_swayed_by_mates(self) -> bool:
-        """Whether a probe's logits depend on the other probes being in its call."""
+        """Whether a probe's logits depend on the other probes being in its call, at any of a few lengths."""
         tokens = self._tokenizer.read(PROBE_TEXTS)
-        length = int(self._classes[np.searchsorted(self._classes, tokens.lengths.max())])
+        shortest = int(np.searchsorted(self._classes, tokens.lengths.max()))
+        chosen = np.linspace(shortest, len(self._classes) - 1, PROBE_LENGTHS).astype(np.int64)
+        return any(self._is_swayed_at(tokens, int(length)) for length in np.unique(self._classes[chosen]))
+
+    def _is_swayed_at(self, tokens: TokenWindows, length: int) -> bool:
         least = self._least_rows(length)
         rows = np.arange(len(tokens.lengths))
         together = self._run_all(tokens, [MicroBatch(rows, length).at_least(least)])

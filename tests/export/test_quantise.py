@@ -40,7 +40,7 @@ def classifier() -> EncoderClassifier:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
-                parameter *= 5
+                parameter.mul_(5)
     return model.eval()
 
 
@@ -107,7 +107,7 @@ def test_opset_and_free_sizes(plain: bytes, quantised: bytes, classifier: Encode
 
 
 def test_what_is_quantised_multiplies_unsigned_by_signed(quantised: bytes) -> None:
-    """Each product of the layers takes unsigned tokens and signed weights, and steps are found per token, not per call."""
+    """Each product of the layers takes unsigned tokens and signed weights, and each token has its own step."""
     proto = onnx.load_from_string(quantised)
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
     products = [node for node in proto.graph.node if node.op_type == "MatMulIntegerToFloat"]
@@ -207,9 +207,10 @@ def test_same_text_same_bits_whatever_the_batch(scorer: OnnxScorer, data: st.Dat
         assert np.array_equal(scorer.score(batch_of(each)).logits[0], together[row])
 
 
-def test_an_8_bit_model_scores_texts_together(scorer: OnnxScorer) -> None:
-    """The scorer finds at load that batch-mates change nothing, and so does not fall back to a call per row."""
+def test_an_8_bit_model_scores_texts_together_and_alone(scorer: OnnxScorer) -> None:
+    """The scorer finds at load that company changes nothing: neither a call per row nor an idle row is needed."""
     assert not scorer.one_row_per_call
+    assert scorer._fewest_rows == 1
 
 
 # The artefact for CUDA. No CUDA is needed: its operators have float32 kernels for the CPU too.

@@ -144,6 +144,20 @@ class OtherDevice(OnnxSession):
         return super().run(inputs)
 
 
+class OtherBitsAlone(OnnxSession):
+    """A session that rounds otherwise in calls of one row, as products of one row do, from a length on."""
+
+    def __init__(self, session: OnnxSession, *, from_length: int) -> None:
+        super().__init__(session._session, "cpu")
+        self.from_length = from_length
+
+    def run(self, inputs: ModelInputs) -> NDArray[np.float32]:
+        """Run, and change the last bits of a lone row."""
+        rows, length = inputs.input_ids.shape
+        logits = super().run(inputs)
+        return logits if rows > 1 or length < self.from_length else np.nextafter(logits, np.float32(np.inf))
+
+
 def test_logits_are_the_models(make_scorer: MakeScorer) -> None:
     """A row of logits is what the model says of the text between its special tokens."""
     scores = make_scorer().score(batch_of("hello", "hate", "KILL hate", "unheard of"))
@@ -237,6 +251,23 @@ def test_a_model_that_is_swayed_by_batch_mates_scores_row_by_row(make_scorer: Ma
     assert scorer.one_row_per_call
     assert not make_scorer().one_row_per_call
     assert np.array_equal(together.logits, alone)
+
+
+@pytest.mark.parametrize("from_length", [0, 16])
+def test_a_lone_row_has_the_bits_it_has_in_company(make_scorer: MakeScorer, from_length: int) -> None:
+    """Where calls of one row round otherwise, at any length, a lone row goes with an idle one; elsewhere it does not."""
+    plain = make_scorer(window=16)
+    scorer = OnnxScorer(
+        OtherBitsAlone(plain._session, from_length=from_length),
+        plain._tokenizer,
+        harms=HARMS,
+        window=16,
+        max_batch_tokens=64,
+    )
+    assert not scorer.one_row_per_call
+    assert (plain._fewest_rows, scorer._fewest_rows) == (1, 2)
+    text = " ".join(["hate"] * 12)
+    assert np.array_equal(scorer.score(batch_of(text)).logits[0], scorer.score(batch_of(text, text)).logits[1])
 
 
 def test_a_runtime_that_fails_on_known_text_is_an_error(make_scorer: MakeScorer) -> None:
