@@ -12,7 +12,7 @@ divided by a constant and its weights multiplied by it, so that one large channe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from stream.scoring.tokenize import ModelInputs
 
 import onnxruntime  # isort: skip - after stream.scoring, which switches its telemetry off
 
-__all__ = ["product_shapes", "quantise", "quantise_table"]
+__all__ = ["product_shapes", "quantise", "quantise_table", "quantise_until"]
 
 RUNTIME = "com.microsoft"
 """The domain of the operators that ONNX Runtime adds to ONNX."""
@@ -78,6 +78,26 @@ def quantise(model: bytes, sample: Iterable[ModelInputs], *, keep: Collection[in
     return bytes(proto.SerializeToString(deterministic=True))
 
 
+def quantise_until(
+    model: bytes, sample: Sequence[ModelInputs], acceptable: Callable[[bytes], bool]
+) -> tuple[bytes, tuple[int, ...]]:
+    """Quantise, and return the model with the numbers of the products that had to stay in float32.
+
+    As long as the model is not `acceptable`, the product whose rounding moves the logits of `sample` most of those left
+    stays in float32 as well. Raises `ExportError` where not even a single product can be quantised.
+    """
+    keep: list[int] = []
+    small = quantise(model, sample)
+    order: list[int] = []
+    while not acceptable(small):
+        order = order or _by_cost(model, sample)
+        if len(keep) + 1 == len(order):
+            raise ExportError("no matrix product can be quantised: the float32 model is as small as it gets")
+        keep.append(order[len(keep)])
+        small = quantise(model, sample, keep=keep)
+    return small, tuple(keep)
+
+
 def product_shapes(model: bytes) -> list[tuple[int, int]]:
     """Rows and columns of the weights of each product that `quantise` can quantise or keep, first layer first."""
     return [linear.weight.shape for linear in _find_linears(onnx.load_from_string(model).graph)]
@@ -117,6 +137,30 @@ def _find_bias(
     return None, None
 
 
+def _by_cost(model: bytes, sample: Sequence[ModelInputs]) -> list[int]:
+    """The numbers of all products, first the one that moves the logits most when it alone is quantised."""
+    numbers = range(len(product_shapes(model)))
+
+    def logits(content: bytes) -> Floats:
+        session = _open(content)
+        return np.concatenate([session.run(["logits"], _feed(inputs))[0] for inputs in sample])
+
+    expected = logits(model)
+    alone = [quantise(model, sample, keep=[other for other in numbers if other != number]) for number in numbers]
+    costs = [float(np.abs(logits(content) - expected).mean()) for content in alone]
+    return sorted(numbers, key=lambda number: -costs[number])
+
+
+def _open(model: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = LOG_FATAL
+    return onnxruntime.InferenceSession(model, options, providers=[CPU])
+
+
+def _feed(inputs: ModelInputs) -> dict[str, NDArray[np.int64]]:
+    return {"input_ids": inputs.input_ids, "attention_mask": inputs.attention_mask}
+
+
 def _is_normed(graph: onnx.GraphProto, linear: _Linear) -> bool:
     return any(node.op_type == "LayerNormalization" and linear.product.input[0] in node.output for node in graph.node)
 
@@ -131,14 +175,11 @@ def _channel_sizes(
     watched = onnx.ModelProto()
     watched.CopyFrom(proto)
     watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = LOG_FATAL
-    session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=[CPU])
+    session = _open(watched.SerializeToString())
     sizes: dict[str, Floats] = {}
     for inputs in sample:
-        feed = {"input_ids": inputs.input_ids, "attention_mask": inputs.attention_mask}
         tokens = inputs.attention_mask.astype(bool)
-        for name, value in zip(names, session.run(names, feed), strict=True):
+        for name, value in zip(names, session.run(names, _feed(inputs)), strict=True):
             largest = np.abs(value[tokens]).max(axis=0)
             sizes[name] = np.maximum(sizes[name], largest) if name in sizes else largest
     if not sizes:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,9 +30,18 @@ PROBE_LENGTHS = 3
 """At so many padded lengths, the longest among them, it is found out whether a row has the same bits in any company.
 The order of adding up depends on the length too; a few calls more at load are tens of milliseconds."""
 
-MAX_PROVIDER_DIFFERENCE = 0.1
+SMALLEST_CALL = 512
+"""Tokens of the first call that is timed at load on the CPU. Fewer leave the cost of a call itself in the figure."""
+
+NO_FASTER = 1.1
+"""Once a call takes this much longer per token than the best smaller one, still larger ones are not tried: they have
+left the cache for good. An encoder is fastest at 512 to 1024 tokens and half as fast at 16,384, where it also needs
+half a gigabyte; a linear model gains up to the largest (measured)."""
+
+MAX_PROVIDER_DIFFERENCE = 1.0
 """Largest difference in a probe's logit between the CUDA artefact and the CPU one, on which the calibration was fitted.
-Half precision differs by up to 0.07 (bf16, 400 texts, measured); above that it is another model or a wrong kernel."""
+Half precision moves a logit by up to 0.1, and 8-bit rounding by 0.1 on average and 0.6 at most (1,200 texts, measured);
+above that it is another model or a wrong kernel."""
 
 
 class OnnxScorer:
@@ -50,14 +62,19 @@ class OnnxScorer:
         harms: tuple[str, ...],
         window: int,
         max_batch_tokens: int,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Warm `session` up. Raises `BundleError` where the model does not fit its tokenizer or its manifest."""
+        """Warm `session` up and find out how large its calls are best, at most `max_batch_tokens`.
+
+        Raises `BundleError` where the model does not fit its tokenizer or its manifest.
+        """
         self.harms = harms
         self.provider: str = session.provider
         self._session = session
         self._tokenizer = tokenizer
         self._classes = length_classes(window)
         self._max_batch_tokens = max_batch_tokens
+        self._clock = clock
         self._fewest_rows = FEWEST_ROWS if session.provider == "cuda" else 1
         self._warm_up()
         if self._is_swayed_by_mates():
@@ -192,23 +209,54 @@ class OnnxScorer:
         return logits
 
     def _warm_up(self) -> None:
-        """Run the largest calls there will be, so that memory is found short now and not in traffic.
-
-        They hold the tokenizer's largest id, which a model with another vocabulary does not have.
-        """
-        for length in (self._classes if self.provider == "cuda" else self._classes[-1:]).tolist():
-            rows = max(most_rows(length, max_tokens=self._max_batch_tokens), self._fewest_rows)
-            ids = np.full((rows, length), self._tokenizer.largest_id, dtype=np.int64)
-            try:
-                logits = self._session.run(ModelInputs(ids, np.ones_like(ids)))
-            except RunError as error:
-                raise BundleError(
-                    f"the model cannot take a full call of its tokenizer's tokens: {error}; lower max_batch_tokens "
-                    "if memory is short, or export the bundle again"
-                ) from None
-            if logits.shape != (rows, len(self.harms)):
-                raise BundleError(f"the model gives logits of shape {logits.shape}, not {(rows, len(self.harms))}")
+        """Run the largest calls there will be, so that memory is found short now and not in traffic."""
+        if self.provider == "cuda":
+            for length in self._classes.tolist():
+                self._run_full(length, self._max_batch_tokens)
+        else:
+            self._max_batch_tokens = self._fastest_call()
         self._score_probes()
+
+    def _fastest_call(self) -> int:
+        """How many tokens a call has at most: as many as take least time per token; scores do not depend on it."""
+        length = int(self._classes[-1])
+        tokens = fastest = min(SMALLEST_CALL, self._max_batch_tokens)
+        best = self._time_full(length, tokens)
+        while tokens < self._max_batch_tokens:
+            tokens = min(2 * tokens, self._max_batch_tokens)
+            taken = self._time_full(length, tokens)
+            if taken > NO_FASTER * best:
+                break
+            if taken < best:
+                best, fastest = taken, tokens
+        return fastest
+
+    def _time_full(self, length: int, tokens: int) -> float:
+        """Seconds per token of a full call of `tokens` tokens, the better of two."""
+        taken = []
+        for _ in range(2):
+            started = self._clock()
+            rows = self._run_full(length, tokens)
+            taken.append((self._clock() - started) / (rows * length))
+        return min(taken)
+
+    def _run_full(self, length: int, tokens: int) -> int:
+        """Run a call of `tokens` tokens, and return its rows.
+
+        They are the tokenizer's largest id, which a model with another vocabulary does not have.
+        """
+        rows = max(most_rows(length, max_tokens=tokens), self._fewest_rows)
+        ids = np.full((rows, length), self._tokenizer.largest_id, dtype=np.int64)
+        try:
+            logits = self._session.run(ModelInputs(ids, np.ones_like(ids)))
+        except RunError as error:
+            raise BundleError(
+                f"the model cannot take a full call of its tokenizer's tokens: {error}; lower max_batch_tokens "
+                "if memory is short, or export the bundle again"
+            ) from None
+        if logits.shape != (rows, len(self.harms)):
+            raise BundleError(f"the model gives logits of shape {logits.shape}, not {(rows, len(self.harms))}")
+        return rows
 
 
 def _bit(condition: FailCondition, where: NDArray[np.bool_]) -> NDArray[np.uint8]:

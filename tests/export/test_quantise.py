@@ -16,7 +16,7 @@ from export.encoder import Encoder, EncoderClassifier, EncoderConfig, read_minil
 from export.errors import ExportError
 from export.fused import fuse
 from export.parity import check_parity
-from export.quantise import product_shapes, quantise, quantise_table
+from export.quantise import product_shapes, quantise, quantise_table, quantise_until
 from export.tokens import VOCABULARY, build_tokenizer
 from stream.scoring.onnx import OnnxScorer
 from stream.scoring.session import OnnxSession, open_session
@@ -151,6 +151,24 @@ def test_what_is_kept_is_not_quantised(plain: bytes) -> None:
         quantise(plain, sample, keep=[8])
     with pytest.raises(ExportError, match="no matrix product with constant weights to quantise"):
         quantise(plain, sample, keep=range(8))
+
+
+def test_precision_is_raised_until_it_is_enough(plain: bytes) -> None:
+    """The products that cost most stay in float32, one after another, until the model is good enough, and no longer."""
+    sample = [inputs(20, 30, seed=9)]
+    expected = run(plain, sample[0])
+
+    def error(model: bytes) -> float:
+        return float(np.abs(run(model, sample[0]) - expected).mean())
+
+    everything, none = quantise_until(plain, sample, lambda _: True)
+    assert (everything, none) == (quantise(plain, sample), ())
+    enough = 0.7 * error(everything)
+    better, kept = quantise_until(plain, sample, lambda model: error(model) < enough)
+    assert error(better) < enough <= error(quantise(plain, sample, keep=kept[:-1]))
+    assert 0 < len(kept) == 8 - operators(better)["MatMulIntegerToFloat"]
+    with pytest.raises(ExportError, match="no matrix product can be quantised"):
+        quantise_until(plain, sample, lambda _: False)
 
 
 def test_channels_cannot_be_measured_on_nothing(plain: bytes) -> None:
