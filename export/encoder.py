@@ -21,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.nn import functional
 
 from export.errors import ExportError
 
@@ -89,14 +88,14 @@ class _Layer(nn.Module):
         self.attention = _Attention(config, dropout)
         self.attention_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.up = nn.Linear(config.width, config.inner)
+        self.bend: nn.Module = nn.GELU()
         self.down = nn.Linear(config.inner, config.width)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, hidden: Tensor) -> Tensor:
         states = self.attention_norm(states + self.dropout(self.attention(states, hidden)))
-        widened = functional.gelu(self.up(states))
-        return cast(Tensor, self.norm(states + self.dropout(self.down(widened))))
+        return cast(Tensor, self.norm(states + self.dropout(self.down(self.bend(self.up(states))))))
 
 
 class Encoder(nn.Module):
@@ -173,6 +172,19 @@ class _RowLinear(nn.Module):
         return (states[:, None, :] * self.weight).sum(dim=-1) + self.bias
 
 
+class _ConvertibleGELU(nn.Module):
+    """GELU in the order of operations that ONNX Runtime finds and replaces by one; the exporter's own is another."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        return states * (1 + torch.erf(states / math.sqrt(2))) * 0.5
+
+
+def _convertible(part: nn.Module) -> nn.Module:
+    if isinstance(part, nn.Linear):
+        return _RowLinear(part)
+    return _ConvertibleGELU() if isinstance(part, nn.GELU) else part
+
+
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=_SPREAD)
@@ -206,10 +218,11 @@ def served(model: EncoderClassifier) -> EncoderClassifier:
     Its head computes each row by itself, so that the converted model gives a text alone the same bits as in company.
     """
     model = copy.deepcopy(model).eval()
-    model.head = nn.Sequential(*(_RowLinear(part) if isinstance(part, nn.Linear) else part for part in model.head))
+    model.head = nn.Sequential(*map(_convertible, model.head))
     width = model.encoder.config.width
     with torch.no_grad():
         for layer in model.encoder.layers:
+            layer.bend = _ConvertibleGELU()
             attention = layer.attention
             attention.qkv.weight[:width] *= attention.scale
             attention.qkv.bias[:width] *= attention.scale

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,9 +20,12 @@ from export.parity import check_parity
 from export.quantise import product_shapes, quantise, quantise_table, quantise_until
 from export.tokens import VOCABULARY, build_tokenizer
 from stream.scoring.onnx import OnnxScorer
-from stream.scoring.session import OnnxSession, open_session
+from stream.scoring.session import CPU, SLOW_ON_CPU, OnnxSession, open_session
+from stream.scoring.session import _options as session_options
 from stream.scoring.tokenize import ModelInputs, WindowTokenizer
 from tests.records import batch_of
+
+import onnxruntime  # isort: skip - after stream.scoring, which switches its telemetry off
 
 pytestmark = pytest.mark.export
 
@@ -122,6 +126,20 @@ def test_what_is_quantised_multiplies_unsigned_by_signed(quantised: bytes) -> No
         assert list(scales.dims) == [weights.dims[1]]
     assert operators(quantised)["DynamicQuantizeLinear"] == 0
     assert operators(quantised)["ReduceMax"] == len(products)
+
+
+@pytest.mark.parametrize("form", ["plain", "quantised"])
+def test_the_runtime_runs_what_is_fast_on_the_cpu(form: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """After the runtime's own optimisation norms and attention are still plain, activations fused, products 8-bit."""
+    options = session_options()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    model = request.getfixturevalue(form)
+    onnxruntime.InferenceSession(model, options, providers=[CPU], disabled_optimizers=SLOW_ON_CPU)
+    found = operators((tmp_path / "optimised.onnx").read_bytes())
+    assert found["LayerNormalization"] == 2 * SMALL.layers + 1
+    assert found["BiasGelu"] + found["Gelu"] == SMALL.layers + 1  # the head has a hidden layer
+    assert found["MatMulIntegerToFloat"] == (SMALL.layers * LINEARS if form == "quantised" else 0)
+    assert not {"SkipLayerNormalization", "EmbedLayerNormalization", "Attention", "Erf"} & found.keys()
 
 
 def test_word_table_is_8_bit(quantised: bytes) -> None:
