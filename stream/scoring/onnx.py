@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,22 +23,35 @@ PROBE_TEXTS = ("a", "The quick brown fox jumps over the lazy dog.", "12 + 34 = 4
 runtime from a bad text."""
 
 FEWEST_ROWS = 2
-"""A lone row goes with an idle one: matrix kernels add up in another order for one row than for several, and its score
-would differ in the last bit from that of the same text in company (measured: most texts, with MiniLM)."""
+"""Where a lone row would have other bits than in company, it goes with an idle one. Matrix kernels add up in another
+order for one row than for several; encoders that are exported here have no such product, others do (measured)."""
 
-MAX_PROVIDER_DIFFERENCE = 0.1
+PROBE_LENGTHS = 3
+"""At so many padded lengths, the longest among them, it is found out whether a row has the same bits in any company.
+The order of adding up depends on the length too; a few calls more at load are tens of milliseconds."""
+
+SMALLEST_CALL = 512
+"""Tokens of the first call that is timed at load on the CPU. Fewer leave the cost of a call itself in the figure."""
+
+NO_FASTER = 1.1
+"""Once a call takes this much longer per token than the best smaller one, still larger ones are not tried: they have
+left the cache for good. An encoder is fastest at 512 to 1024 tokens and half as fast at 16,384, where it also needs
+half a gigabyte; a linear model gains up to the largest (measured)."""
+
+MAX_PROVIDER_DIFFERENCE = 1.0
 """Largest difference in a probe's logit between the CUDA artefact and the CPU one, on which the calibration was fitted.
-Half precision differs by up to 0.07 (bf16, 400 texts, measured); above that it is another model or a wrong kernel."""
+Half precision moves a logit by up to 0.1, and 8-bit rounding by 0.1 on average and 0.6 at most (1,200 texts, measured);
+above that it is another model or a wrong kernel."""
 
 
 class OnnxScorer:
     """Scores text with one loaded model. Threads may share it.
 
     Same content, same bundle, same provider: same bits, whatever the batch-mates. A row is padded to a length that
-    depends on the row alone, and runs with others only if at load that left the probes' logits as they were alone;
-    dynamically quantised models do not pass, as their step is that of the largest number in the whole call. On CUDA,
-    where kernels are also chosen by the number of rows, all calls of a length have the same number, idle ones included.
-    The exception is a call that failed and was split.
+    depends on the row alone, and runs alone, or with others, only if at load that left the probes' logits as they were.
+    Models that the runtime quantised dynamically do not pass: their step is that of the largest number in the call.
+    On CUDA, where kernels are also chosen by the number of rows, all calls of a length have the same number, idle ones
+    included. The exception is a call that failed and was split.
     """
 
     def __init__(
@@ -46,17 +62,24 @@ class OnnxScorer:
         harms: tuple[str, ...],
         window: int,
         max_batch_tokens: int,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Warm `session` up. Raises `BundleError` where the model does not fit its tokenizer or its manifest."""
+        """Warm `session` up and find out how large its calls are best, at most `max_batch_tokens`.
+
+        Raises `BundleError` where the model does not fit its tokenizer or its manifest.
+        """
         self.harms = harms
         self.provider: str = session.provider
         self._session = session
         self._tokenizer = tokenizer
         self._classes = length_classes(window)
         self._max_batch_tokens = max_batch_tokens
-        self._fewest_rows = FEWEST_ROWS
+        self._clock = clock
+        self._fewest_rows = FEWEST_ROWS if session.provider == "cuda" else 1
         self._warm_up()
-        self.one_row_per_call = self._is_swayed_by_mates()
+        if self._is_swayed_by_mates():
+            self._fewest_rows = FEWEST_ROWS
+        self.one_row_per_call = self._fewest_rows > 1 and self._is_swayed_by_mates()
         """Whether the model cannot score texts together; it is much slower then."""
         if self.one_row_per_call:
             self._max_batch_tokens = self._fewest_rows = 1
@@ -165,9 +188,13 @@ class OnnxScorer:
         return logits
 
     def _is_swayed_by_mates(self) -> bool:
-        """Whether a probe's logits depend on the other probes being in its call."""
+        """Whether a probe's logits depend on the other probes being in its call, at any of a few lengths."""
         tokens = self._tokenizer.read(PROBE_TEXTS)
-        length = int(self._classes[np.searchsorted(self._classes, tokens.lengths.max())])
+        shortest = int(np.searchsorted(self._classes, tokens.lengths.max()))
+        chosen = np.linspace(shortest, len(self._classes) - 1, PROBE_LENGTHS).astype(np.int64)
+        return any(self._is_swayed_at(tokens, int(length)) for length in np.unique(self._classes[chosen]))
+
+    def _is_swayed_at(self, tokens: TokenWindows, length: int) -> bool:
         least = self._least_rows(length)
         rows = np.arange(len(tokens.lengths))
         together = self._run_all(tokens, [MicroBatch(rows, length).at_least(least)])
@@ -182,23 +209,54 @@ class OnnxScorer:
         return logits
 
     def _warm_up(self) -> None:
-        """Run the largest calls there will be, so that memory is found short now and not in traffic.
-
-        They hold the tokenizer's largest id, which a model with another vocabulary does not have.
-        """
-        for length in (self._classes if self.provider == "cuda" else self._classes[-1:]).tolist():
-            rows = max(most_rows(length, max_tokens=self._max_batch_tokens), self._fewest_rows)
-            ids = np.full((rows, length), self._tokenizer.largest_id, dtype=np.int64)
-            try:
-                logits = self._session.run(ModelInputs(ids, np.ones_like(ids)))
-            except RunError as error:
-                raise BundleError(
-                    f"the model cannot take a full call of its tokenizer's tokens: {error}; lower max_batch_tokens "
-                    "if memory is short, or export the bundle again"
-                ) from None
-            if logits.shape != (rows, len(self.harms)):
-                raise BundleError(f"the model gives logits of shape {logits.shape}, not {(rows, len(self.harms))}")
+        """Run the largest calls there will be, so that memory is found short now and not in traffic."""
+        if self.provider == "cuda":
+            for length in self._classes.tolist():
+                self._run_full(length, self._max_batch_tokens)
+        else:
+            self._max_batch_tokens = self._fastest_call()
         self._score_probes()
+
+    def _fastest_call(self) -> int:
+        """How many tokens a call has at most: as many as take least time per token; scores do not depend on it."""
+        length = int(self._classes[-1])
+        tokens = fastest = min(SMALLEST_CALL, self._max_batch_tokens)
+        best = self._time_full(length, tokens)
+        while tokens < self._max_batch_tokens:
+            tokens = min(2 * tokens, self._max_batch_tokens)
+            taken = self._time_full(length, tokens)
+            if taken > NO_FASTER * best:
+                break
+            if taken < best:
+                best, fastest = taken, tokens
+        return fastest
+
+    def _time_full(self, length: int, tokens: int) -> float:
+        """Seconds per token of a full call of `tokens` tokens, the better of two."""
+        taken = []
+        for _ in range(2):
+            started = self._clock()
+            rows = self._run_full(length, tokens)
+            taken.append((self._clock() - started) / (rows * length))
+        return min(taken)
+
+    def _run_full(self, length: int, tokens: int) -> int:
+        """Run a call of `tokens` tokens, and return its rows.
+
+        They are the tokenizer's largest id, which a model with another vocabulary does not have.
+        """
+        rows = max(most_rows(length, max_tokens=tokens), self._fewest_rows)
+        ids = np.full((rows, length), self._tokenizer.largest_id, dtype=np.int64)
+        try:
+            logits = self._session.run(ModelInputs(ids, np.ones_like(ids)))
+        except RunError as error:
+            raise BundleError(
+                f"the model cannot take a full call of its tokenizer's tokens: {error}; lower max_batch_tokens "
+                "if memory is short, or export the bundle again"
+            ) from None
+        if logits.shape != (rows, len(self.harms)):
+            raise BundleError(f"the model gives logits of shape {logits.shape}, not {(rows, len(self.harms))}")
+        return rows
 
 
 def _bit(condition: FailCondition, where: NDArray[np.bool_]) -> NDArray[np.uint8]:

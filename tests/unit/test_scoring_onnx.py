@@ -145,6 +145,36 @@ class OtherDevice(OnnxSession):
         return super().run(inputs)
 
 
+class OtherBitsAlone(OnnxSession):
+    """A session that rounds otherwise in calls of one row, as products of one row do, from a length on."""
+
+    def __init__(self, session: OnnxSession, *, from_length: int) -> None:
+        super().__init__(session._session, "cpu")
+        self.from_length = from_length
+
+    def run(self, inputs: ModelInputs) -> NDArray[np.float32]:
+        """Run, and change the last bits of a lone row."""
+        rows, length = inputs.input_ids.shape
+        logits = super().run(inputs)
+        return logits if rows > 1 or length < self.from_length else np.nextafter(logits, np.float32(np.inf))
+
+
+class Timed(OnnxSession):
+    """A session that takes `seconds` of made-up time for a call of so many tokens."""
+
+    def __init__(self, session: OnnxSession, seconds: Callable[[int], float]) -> None:
+        super().__init__(session._session, "cpu")
+        self.now = 0.0
+        self.seconds = seconds
+        self.most_tokens = 0
+
+    def run(self, inputs: ModelInputs) -> NDArray[np.float32]:
+        """Run, and let time pass."""
+        self.now += self.seconds(inputs.input_ids.size)
+        self.most_tokens = max(self.most_tokens, inputs.input_ids.size)
+        return super().run(inputs)
+
+
 def test_logits_are_the_models(make_scorer: MakeScorer) -> None:
     """A row of logits is what the model says of the text between its special tokens."""
     scores = make_scorer().score(batch_of("hello", "hate", "KILL hate", "unheard of"))
@@ -238,6 +268,48 @@ def test_a_model_that_is_swayed_by_batch_mates_scores_row_by_row(make_scorer: Ma
     assert scorer.one_row_per_call
     assert not make_scorer().one_row_per_call
     assert np.array_equal(together.logits, alone)
+
+
+@pytest.mark.parametrize("from_length", [0, 16])
+def test_a_lone_row_has_the_bits_it_has_in_company(make_scorer: MakeScorer, from_length: int) -> None:
+    """Where calls of one row round otherwise, at any length, a lone row goes with an idle one, and only there."""
+    plain = make_scorer(window=16)
+    scorer = OnnxScorer(
+        OtherBitsAlone(plain._session, from_length=from_length),
+        plain._tokenizer,
+        harms=HARMS,
+        window=16,
+        max_batch_tokens=64,
+    )
+    assert not scorer.one_row_per_call
+    assert (plain._fewest_rows, scorer._fewest_rows) == (1, 2)
+    text = " ".join(["hate"] * 12)
+    assert np.array_equal(scorer.score(batch_of(text)).logits[0], scorer.score(batch_of(text, text)).logits[1])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tokens", "tried"),
+    [
+        (lambda tokens: 1 + tokens, 4096, 4096),
+        (lambda tokens: tokens if tokens <= 1024 else 2 * tokens, 512, 2048),
+        (lambda tokens: 100 + tokens if tokens <= 1024 else 2 * tokens, 1024, 2048),
+    ],
+    ids=["cost of a call", "cache", "both"],
+)
+def test_calls_are_as_large_as_is_fast(
+    make_scorer: MakeScorer, seconds: Callable[[int], float], tokens: int, tried: int
+) -> None:
+    """Calls on the CPU have the size with the least time per token; far larger ones are not even tried."""
+    plain = make_scorer()
+    session = Timed(plain._session, seconds)
+    scorer = OnnxScorer(
+        session, plain._tokenizer, harms=HARMS, window=8, max_batch_tokens=4096, clock=lambda: session.now
+    )
+    assert scorer._max_batch_tokens == tokens
+    assert session.most_tokens == tried
+    session.most_tokens = 0
+    scorer.score(batch_of(*["hate a a a a a"] * 2000))
+    assert session.most_tokens == tokens
 
 
 def test_a_runtime_that_fails_on_known_text_is_an_error(make_scorer: MakeScorer) -> None:
