@@ -59,7 +59,10 @@ def _spaced_letters() -> str:
 SPACED_LETTERS = _spaced_letters()
 """A pattern of ASCII alone, which reads the same to Python as to the tokenizer's library."""
 
-_MAY_BE_SPACED = re.compile(r"[ ._*-][A-Za-z][ ._*-]")
+_MAY_BE_SPACED = re.compile(" [A-Za-z] [A-Za-z] ")
+_MAY_BE_DOTTED = re.compile("[._*-][A-Za-z][._*-]")
+"""The middle of every run that is joined, and hardly ever in a text without one: 99 texts in 100 are not looked at
+further."""
 
 
 def _unmixed() -> str:
@@ -106,7 +109,7 @@ def split_of(tokenizer: Json) -> Split | None:
 
 
 def _split_spaced(text: str) -> Sequence[str]:
-    if _MAY_BE_SPACED.search(text):
+    if _MAY_BE_SPACED.search(text) or _MAY_BE_DOTTED.search(text):
         text = _SPACED.sub("", text)
     return _WORD.findall(text)
 
@@ -139,6 +142,8 @@ def _keeps_to_words(normalizer: Json) -> bool:
 def _maps_within_words(charsmap: bytes) -> bool:
     """Whether a compiled map has no replacement that begins with a separator or that could swallow one."""
     size = int.from_bytes(charsmap[:4], "little")
+    if size % 4 or not 0 < size <= len(charsmap) - 4:
+        return False
     units = memoryview(charsmap[4 : 4 + size]).cast("I")
     places = [place for character in PREPENDED if (place := _walk(units, character.encode()))]
     swallows = any(_is_key(units[place]) for place in places)

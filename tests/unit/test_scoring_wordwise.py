@@ -1,5 +1,6 @@
 """Which tokenizers may be asked word by word, judged from their files."""
 
+import base64
 import json
 from collections.abc import Sequence as Items
 from typing import Any
@@ -78,6 +79,14 @@ def test_what_may_look_beyond_a_word_is_read_whole(steps: Items[Normalizer]) -> 
 def test_other_tokenizers_are_read_whole(change: dict[str, object]) -> None:
     """A tokenizer that is not BERT's, or that finds tokens across words, is never asked word by word."""
     assert split_of(file_of([BertNormalizer()]) | change) is None
+
+
+@pytest.mark.parametrize("charsmap", [b"", b"\0\0\0\0", b"\3\0\0\0abc", b"\xff\xff\xff\xff\0\0\0\0"])
+def test_a_map_that_is_none_is_not_relied_on(charsmap: bytes) -> None:
+    """Of a map whose length is not what it says nothing is concluded, and nothing breaks."""
+    file = file_of([maps(é="e"), BertNormalizer()])
+    file["normalizer"]["normalizers"][0]["precompiled_charsmap"] = base64.b64encode(charsmap).decode()
+    assert split_of(file) is None
 
 
 LETTERS = st.lists(
