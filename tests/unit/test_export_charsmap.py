@@ -32,6 +32,15 @@ def test_thousands_of_characters_fit() -> None:
     assert normalizer.normalize_str("a\u00e9\U0001f600") == "a\u00e9\U0001f600"
 
 
+def test_what_the_map_has_not_stays() -> None:
+    """Where one character of each block of 64 is replaced, none of the others is: no key takes another's place."""
+    start = 0x3400
+    keys = {chr(start + 64 * block + 7 * block % 64) for block in range(300)}
+    normalizer = Precompiled(build_charsmap(dict.fromkeys(keys, "x")))
+    letters = [chr(start + at) for at in range(64 * 300)]
+    assert {letter for letter in letters if normalizer.normalize_str(letter) != letter} == keys
+
+
 def test_a_mark_and_a_character_are_one_key() -> None:
     """A prepended mark and the character after it are replaced together, and each alone is left as it is."""
     normalizer = Precompiled(build_charsmap({"\u070fс": "c"}))
