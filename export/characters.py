@@ -22,6 +22,9 @@ _INVISIBLE = frozenset({"Cf", "Mn", "Me"})
 """Categories that are removed: zero-width and bidi controls, stacked and enclosing marks. BERT's own normalisation
 removes most of them too; here they go first, so that they part no word from its look-alikes."""
 
+_LONGEST_FORM = 4
+"""Longer forms, such as the 18 letters of ﷺ, hide no word, and would make a text many times as long to read."""
+
 _BLANK = {"\u115f": "", "\u1160": "", "\u3164": "", "\uffa0": "", "\u2800": " ", "\u2028": " ", "\u2029": " "}
 """Characters that have no ink, and are letters or symbols to Unicode."""
 
@@ -107,5 +110,5 @@ def _compatibility_forms() -> Iterator[tuple[str, str]]:
             continue
         if unicodedata.category(character) in _INVISIBLE:
             yield character, ""
-        elif (form := unicodedata.normalize("NFKC", character)) != character:
+        elif (form := unicodedata.normalize("NFKC", character)) != character and len(form) <= _LONGEST_FORM:
             yield character, form.replace("\u2044", "/")
