@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from export.balance import first_of_each_source
 from export.dataset import HARMS, Dataset
 from export.errors import ExportError
 from export.metrics import average_precision, average_precision_interval
@@ -135,20 +136,12 @@ def fold(data: Dataset, splits: Splits, rotation: Rotation) -> Fold:
             f"the rotation {rotation.name!r} leaves out {missing[0]!r}, which is not in the data: give the whole folder"
         )
     out = np.isin(data.sources, rotation.left_out)
-    measured = _most_per_source(data, splits.learning[out[splits.learning]])
+    measured = first_of_each_source(data, splits.learning[out[splits.learning]], most=MOST_PER_SOURCE)
     # Near-copies may not be told apart by source: a text that is measured on is not learnt from under another name.
     seen = {text_digest(data.texts[row]) for row in np.flatnonzero(out).tolist()}
     copied = np.array([text_digest(text) in seen for text in data.texts])
     stays = ~out & ~copied
     return Fold(rotation, splits.train[stays[splits.train]], splits.validation[stays[splits.validation]], measured)
-
-
-def _most_per_source(data: Dataset, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The first `MOST_PER_SOURCE` rows of each source by digest, ascending."""
-    digests = np.array([text_digest(data.texts[row]) for row in rows.tolist()])
-    by_digest = rows[np.argsort(digests, kind="stable")]
-    kept = [by_digest[data.sources[by_digest] == name][:MOST_PER_SOURCE] for name in np.unique(data.sources[rows])]
-    return np.sort(np.concatenate(kept))
 
 
 def rotate(

@@ -26,6 +26,7 @@ Row = tuple[
     str,  # id
     str,  # role
     str | None,  # text, None where it is empty or blank
+    str | None,  # what the content answers
     Image | None,
     str,  # surface
     str | None,  # locale
@@ -91,6 +92,7 @@ def read_plain(raw: bytes) -> Row | None:
         event.id,
         event.role,
         None if not text or text.isspace() else text,
+        event.prompt or None,
         None,
         event.surface or "default",
         event.locale or None,

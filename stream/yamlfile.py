@@ -18,7 +18,7 @@ from typing import Any, Literal, NoReturn
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from stream.errors import ConfigError, MappingError, PolicyError
+from stream.errors import ConfigError, MappingError, PolicyError, RecipeError
 
 __all__ = ["Document", "FieldPath", "Problem", "Section", "did_you_mean", "digest", "load", "read"]
 
@@ -30,9 +30,9 @@ MAX_DEPTH = 16
 MAX_PROBLEMS = 40
 
 FieldPath = tuple[str | int, ...]
-What = Literal["policy", "mapping"]
+What = Literal["policy", "mapping", "recipe"]
 
-_ERRORS: Mapping[What, type[ConfigError]] = {"policy": PolicyError, "mapping": MappingError}
+_ERRORS: Mapping[What, type[ConfigError]] = {"policy": PolicyError, "mapping": MappingError, "recipe": RecipeError}
 
 _PLAIN_INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})\Z")
 _PLAIN_FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]{1,3})?\Z")
@@ -106,8 +106,8 @@ def load(source: Path | bytes, *, what: What, name: str | None = None) -> Docume
     """Read a file, or the bytes of one; `name` is what messages call it, by default its path or `what` it is.
 
     Raises:
-        PolicyError, MappingError: by `what` it is: the file cannot be read, is too large, or is not the plain YAML
-            described above. The text names file and line.
+        PolicyError, MappingError, RecipeError: by `what` it is: the file cannot be read, is too large, or is not the
+            plain YAML described above. The text names file and line.
     """
     error = _ERRORS[what]
     name = name or (what if isinstance(source, bytes) else str(source))

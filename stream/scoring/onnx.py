@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.bundle import Bundle
+from stream.bundle.manifest import TextForm
 from stream.errors import BundleError, ProviderError, ScoringError
 from stream.events import EventBatch, FailCondition, Scores
 from stream.scoring.batching import MicroBatch, length_classes, micro_batches, most_rows
+from stream.scoring.form import PLAIN
 from stream.scoring.modality import find_text
 from stream.scoring.session import OnnxSession, Provider, RunError, open_session
 from stream.scoring.tokenize import ModelInputs, TokenWindows, WindowTokenizer
@@ -46,12 +48,14 @@ class OnnxScorer:
         harms: tuple[str, ...],
         window: int,
         max_batch_tokens: int,
+        form: TextForm = PLAIN,
     ) -> None:
         """Warm `session` up. Raises `BundleError` where the model does not fit its tokenizer or its manifest."""
         self.harms = harms
         self.provider: str = session.provider
         self._session = session
         self._tokenizer = tokenizer
+        self._form = form
         self._classes = length_classes(window)
         self._max_batch_tokens = max_batch_tokens
         self._fewest_rows = FEWEST_ROWS
@@ -84,6 +88,7 @@ class OnnxScorer:
                 harms=manifest.harms,
                 window=manifest.input.max_tokens,
                 max_batch_tokens=max_batch_tokens,
+                form=manifest.input.form,
             )
 
         scorer = open_on(provider)
@@ -96,7 +101,7 @@ class OnnxScorer:
 
         A text that the model fails on, or gives no finite logit for, has NaN logits and `SCORER_ERROR`.
         """
-        readable = find_text(events)
+        readable = find_text(events, self._form)
         logits = np.full((len(events), len(self.harms)), np.nan, dtype=np.float32)
         conditions = readable.conditions
         counts = np.zeros(len(events), dtype=np.int16)
