@@ -1,19 +1,26 @@
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import average_precision_score
 
 from export import lite, rotations
 from export.dataset import HARMS, Dataset
+from export.encoder import Encoder, EncoderConfig
 from export.errors import ExportError
-from export.learners import lite_learner
+from export.learners import encoder_learner, lite_learner
 from export.rotations import MIN_LABELS, ROTATIONS, Fold, Rotation, fold, macro, measure, rotate
 from export.sources import SOURCES
 from export.splits import split, text_digest
+from export.tokens import VOCABULARY
+from export.training import TrainingRecipe
+from export.training.place import find_place
 from stream.bundle import ModelInput
 from tests.labelled import labelled
 
@@ -157,11 +164,36 @@ def test_the_lite_model_learns_in_a_rotation(data: Dataset) -> None:
     said: list[Any] = []
     learner = lite_learner(
         data,
-        lite.Training(epochs=4, weight_decays=(1e-6, 4e-6)),
+        lite.Training(batch_size=64, weight_decays=(1e-6, 4e-6)),
         model_input=ModelInput(max_tokens=64, stride=8),
         say=said.append,
     )
     first, again = (list(rotate(data, split(data.texts), learner, rotations=(ONE,))) for _ in range(2))
-    assert macro(first) > 0.95
+    assert macro(first) > 0.9
     assert first == again
     assert len(said) == 4
+
+
+def test_an_encoder_learns_in_a_rotation_and_goes_on(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training recipe runs in rotations, in a folder for each, and a second call finds what the first one did."""
+    torch.manual_seed(0)
+    small = Encoder(EncoderConfig(vocabulary=VOCABULARY, positions=64, width=16, layers=1, heads=2, inner=24))
+    monkeypatch.setattr("export.learners.read_minilm", lambda: copy.deepcopy(small))
+    tune = {"epochs": 2, "batch_rows": 32, "max_tokens": 32, "rate": 0.02, "layer_factor": 1.0}
+    learner = encoder_learner(
+        data,
+        TrainingRecipe.model_validate({"schema_version": 1, "name": "small", "max_tokens": 32, "tune": tune}),
+        model_input=ModelInput(max_tokens=64, stride=8),
+        place=find_place("fp32"),
+        folder=tmp_path,
+        say=lambda _: None,
+    )
+    first = list(rotate(data, split(data.texts), learner, rotations=(ONE,)))
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    again = list(rotate(data, split(data.texts), learner, rotations=(ONE,)))
+    assert macro(first) > 0.7
+    assert first == again
+    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
