@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from export.errors import ExportError
 
-__all__ = ["HARMS", "BadLine", "Dataset", "read_dataset"]
+__all__ = ["HARMS", "BadLine", "Dataset", "dataset_of", "read_dataset"]
 
 HARMS = ("sexual", "hate", "harassment", "dangerous", "violence", "self_harm")
 """Order of the label columns, and with it of the model's logits."""
@@ -126,6 +126,15 @@ def read_dataset(folder: Path) -> Dataset:
             rows.append(item)
     _refuse_bad(bad, len(rows), folder)
     return _to_columns(rows, bad)
+
+
+def dataset_of(lines: Iterable[bytes], *, name: str) -> Dataset:
+    """Lines of such a file that were made, not read, and what to call them. Raises `ExportError` if one is bad."""
+    items = [_parse(line, name, number) for number, line in enumerate(lines, start=1)]
+    bad = next((item for item in items if isinstance(item, BadLine)), None)
+    if bad is not None:
+        raise ExportError(f"line {bad.line} of {name} cannot be used: {bad.why}")
+    return _to_columns([item for item in items if isinstance(item, _Row)], [])
 
 
 def _refuse_bad(bad: list[BadLine], good: int, folder: Path) -> None:

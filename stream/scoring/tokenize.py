@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from stream.errors import BundleError
 from stream.scoring.batching import MicroBatch
 from stream.scoring.windows import Windows, lay_windows
 from stream.scoring.words import BYTES_PER_TOKEN, KnownWords
+from stream.scoring.wordwise import split_of
 
 __all__ = ["ModelInputs", "TokenWindows", "WindowTokenizer"]
 
@@ -24,11 +22,6 @@ MAX_CHARACTERS_PER_TOKEN = 8
 """A text is cut before tokenising at this many characters per token that could be read. English prose has 4.5 to a
 token, so ordinary text is cut by its tokens, never here. Without this cut a megabyte of spaces or of one long word,
 which is hardly any tokens, would hold up a whole slice for a second."""
-
-
-BERT_WORD = re.compile(r"[^ -/:-@\[-`{-~]+|[!-/:-@\[-`{-~]")
-"""What lies between spaces and ASCII punctuation, and each punctuation mark. BERT's tokenizers split a text there among
-other places, and nothing they do to a character looks beyond; so the tokens of a text are those of these words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +82,7 @@ class WindowTokenizer:
         """`tokenizer_json` must be verified bytes. Raises `BundleError` where it is no tokenizer or no window fits."""
         self._tokenizer = _load(tokenizer_json)
         self._specials = _specials(self._tokenizer)
-        self._split: Callable[[str], list[str]] = BERT_WORD.findall if _reads_words(self._tokenizer) else _whole
+        self._split: Callable[[str], Sequence[str]] = split_of(json.loads(tokenizer_json)) or _whole
         self._words = KnownWords(self._encode)
         self._width = window - len(self._specials)
         self._overlap = overlap
@@ -137,17 +130,6 @@ def _load(tokenizer_json: bytes) -> Tokenizer:
     # Otherwise an author could end the model's reading wherever they like by writing special tokens.
     tokenizer.encode_special_tokens = True
     return tokenizer
-
-
-def _reads_words(tokenizer: Tokenizer) -> bool:
-    """Whether the tokens of a text are those of its `BERT_WORD`s, one after another."""
-    return (
-        isinstance(tokenizer.normalizer, BertNormalizer)
-        and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
-        and isinstance(tokenizer.model, WordPiece)
-        # Added tokens are found in a text before it is split, unless they are special ones.
-        and all(token.special for token in tokenizer.get_added_tokens_decoder().values())
-    )
 
 
 def _whole(text: str) -> list[str]:
