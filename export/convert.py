@@ -12,12 +12,13 @@ from torch import nn
 
 from stream.scoring.tokenize import ModelInputs
 
-__all__ = ["OPSET", "TorchModel", "convert", "operators"]
+__all__ = ["IR_VERSION", "OPSET", "TorchModel", "convert", "operators"]
 
 OPSET = 18
 """The lowest that PyTorch's exporter writes without converting down, and one that every supported runtime reads."""
 
-_IR_VERSION = 10  # likewise: of 2024, so that an older runtime than the exporter's can load the file
+IR_VERSION = 10
+"""Version of the file format, likewise: of 2024, so that an older runtime than the exporter's can load the file."""
 
 
 class TorchModel:
@@ -62,7 +63,7 @@ def operators(model: bytes) -> Counter[str]:
 
 def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
     """Drop what the exporter says about itself: stack traces with paths of this machine, and names of its passes."""
-    model.ir_version = _IR_VERSION
+    model.ir_version = IR_VERSION
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")

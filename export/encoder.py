@@ -156,8 +156,21 @@ class EncoderClassifier(nn.Module):
     def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The mean state over the tokens of each row that the mask keeps, (n, w) float32: what the head reads."""
         states = self.encoder(input_ids, attention_mask)
-        mask = attention_mask.to(states.dtype)[:, :, None]
-        return cast(Tensor, (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1))
+        mask = attention_mask.to(states.dtype)
+        shares = mask / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        # A matrix product per row: a sum over a whole call adds up in another order where the call is one row.
+        return cast(Tensor, (shares[:, None, :] @ states).squeeze(1))
+
+
+class _RowLinear(nn.Module):
+    """A linear layer that computes each row by itself: a matrix product of one row alone is added up otherwise."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def forward(self, states: Tensor) -> Tensor:
+        return (states[:, None, :] * self.weight).sum(dim=-1) + self.bias
 
 
 def _initialise(module: nn.Module) -> None:
@@ -188,8 +201,12 @@ def parameter_groups(
 
 
 def served(model: EncoderClassifier) -> EncoderClassifier:
-    """A copy to convert: no dropout, and the scale of attention inside the weights that make the queries."""
+    """A copy to convert, the scale of attention inside the weights that make the queries.
+
+    Its head computes each row by itself, so that the converted model gives a text alone the bits it gives it in company.
+    """
     model = copy.deepcopy(model).eval()
+    model.head = nn.Sequential(*(_RowLinear(part) if isinstance(part, nn.Linear) else part for part in model.head))
     width = model.encoder.config.width
     with torch.no_grad():
         for layer in model.encoder.layers:
