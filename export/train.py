@@ -77,7 +77,8 @@ def train_on(
     learnt = data.take(rows)
     examples = _examples(learnt, recipe, recipe.max_tokens)
     torch.manual_seed(recipe.seed)
-    model = EncoderClassifier(encoder, harms=len(HARMS), hidden=recipe.head.hidden, dropout=recipe.head.dropout)
+    head = recipe.head
+    model = EncoderClassifier(encoder, harms=len(HARMS), hidden=head.hidden, layers=head.layers, dropout=head.dropout)
 
     started = time.monotonic()
     states = frozen_states(model.to(place.device), examples, place, cache=folder / "states.safetensors", say=say)

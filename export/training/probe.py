@@ -29,12 +29,12 @@ _FLAT = 1e-4  # a state that hardly varies is not blown up
 
 
 def frozen_states(model: EncoderClassifier, examples: Examples, place: Place, *, cache: Path, say: Say) -> Tensor:
-    """The mean state of each text, (n, w) float32 on the CPU; read from the file `cache` where it is of these texts."""
-    name = examples.digest
+    """What the head reads of each text, (n, w) float32 on the CPU; from the file `cache` where it is of these texts."""
+    name = f"{examples.digest} {model.read_layers}"
     if cache.exists() and name in (known := load_file(cache)):
         return known[name]
     say(f"computing the states of {len(examples)} texts")
-    states = np.empty((len(examples), model.encoder.config.width), dtype=np.float32)
+    states = np.empty((len(examples), model.encoder.config.width * model.read_layers), dtype=np.float32)
     model.eval()
     for batch in plan(examples.windows.lengths, batch_rows=_BATCH_ROWS, epochs=1, seed=0):
         with torch.no_grad(), place.precision():

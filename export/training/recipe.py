@@ -18,10 +18,12 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Head(Section):
-    """What turns the mean state of a text into logits."""
+    """What turns the mean states of a text into logits."""
 
     hidden: Annotated[int, Field(ge=0, le=4096)] = 0
     """Width of a layer between; 0 for none."""
+    layers: Annotated[int, Field(ge=1, le=48)] = 1
+    """The mean states of so many layers are read side by side, the last ones."""
     dropout: Share = 0.1
 
 
