@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from export.errors import ExportError
 
-__all__ = ["HARMS", "BadLine", "Dataset", "dataset_of", "read_dataset"]
+__all__ = ["HARMS", "BadLine", "Dataset", "dataset_of", "join", "read_dataset"]
 
 HARMS = ("sexual", "hate", "harassment", "dangerous", "violence", "self_harm")
 """Order of the label columns, and with it of the model's logits."""
@@ -107,6 +107,22 @@ class Dataset:
             unsafe=self.unsafe[rows],
             prompts=tuple(self.prompts[row] for row in rows.tolist()),
         )
+
+
+def join(first: Dataset, second: Dataset) -> Dataset:
+    """The rows of both, those of `first` first."""
+    return Dataset(
+        texts=first.texts + second.texts,
+        labels=np.concatenate([first.labels, second.labels]),
+        sources=np.concatenate([first.sources, second.sources]),
+        roles=np.concatenate([first.roles, second.roles]),
+        silver=np.concatenate([first.silver, second.silver]),
+        groups=first.groups + second.groups,
+        unsafe=np.concatenate([first.unsafe, second.unsafe]),
+        prompts=first.prompts + second.prompts,
+        bad=first.bad + second.bad,
+        held_out=first.held_out + second.held_out,
+    )
 
 
 def read_dataset(folder: Path) -> Dataset:

@@ -15,7 +15,7 @@ from export.encoder import read_minilm, served
 from export.logits import text_logits
 from export.progress import Say
 from export.rotations import Fold, Learner
-from export.tokens import build_tokenizer
+from export.tokens import build_moderator_tokenizer, build_tokenizer
 from export.train import train_on
 from export.training.place import Place
 from export.training.recipe import TrainingRecipe
@@ -58,7 +58,7 @@ def encoder_learner(
 ) -> Learner:
     """The encoder with its head by a training recipe, each rotation in a folder of its own, where it can go on."""
     reader = WindowTokenizer(
-        build_tokenizer(),
+        build_moderator_tokenizer(),
         window=model_input.max_tokens,
         overlap=model_input.stride,
         max_windows=model_input.max_windows,

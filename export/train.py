@@ -9,23 +9,26 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.dataset import HARMS, Dataset, read_dataset
+from export.augment import Augmentation, augment_all
+from export.dataset import HARMS, Dataset, join, read_dataset
 from export.encoder import Encoder, EncoderClassifier, read_minilm, save_classifier
 from export.errors import ExportError
+from export.functional import expand, read_library, to_dataset
 from export.progress import Say
 from export.splits import split
-from export.tokens import build_tokenizer
+from export.tokens import build_moderator_tokenizer
 from export.training.examples import Examples, keep_rows, make_examples
 from export.training.place import Place
 from export.training.probe import fit_head, frozen_states
-from export.training.recipe import TrainingRecipe
+from export.training.recipe import Functional, TrainingRecipe, Tune
 from export.training.tune import fine_tune
 from stream.scoring.tokenize import WindowTokenizer
 
@@ -75,7 +78,10 @@ def train_on(
     if not len(rows):
         raise ExportError("none of the texts to train on has a label")
     learnt = data.take(rows)
-    examples = _examples(learnt, recipe, recipe.max_tokens)
+    if recipe.functional:
+        learnt = join(learnt, _functional(recipe.functional))
+    tokenizer = build_moderator_tokenizer()
+    examples = _examples(learnt, recipe, tokenizer, recipe.max_tokens)
     torch.manual_seed(recipe.seed)
     head = recipe.head
     model = EncoderClassifier(encoder, harms=len(HARMS), hidden=head.hidden, layers=head.layers, dropout=head.dropout)
@@ -89,13 +95,15 @@ def train_on(
         "device": place.device.type,
         "bf16": place.bf16,
         "torch": str(torch.__version__),
-        "rows": len(rows),
+        "rows": len(learnt),
         "rows_by_source": {str(name): int((learnt.sources == name).sum()) for name in np.unique(learnt.sources)},
         "probe": {"loss": loss, "seconds": time.monotonic() - started},
     }
-    say(f"fitted the head to {len(rows)} texts: loss {loss:.4f}")
+    say(f"fitted the head to {len(learnt)} texts: loss {loss:.4f}")
     if recipe.tune:
-        tuned_on = _examples(learnt, recipe, recipe.tune.max_tokens)
+        tuned_on = [
+            _examples(texts, recipe, tokenizer, recipe.tune.max_tokens) for texts in _epochs(learnt, recipe.tune)
+        ]
         started = time.monotonic()
         fine_tune(
             model,
@@ -111,13 +119,24 @@ def train_on(
     return Trained(model.eval(), figures)
 
 
-def _examples(data: Dataset, recipe: TrainingRecipe, max_tokens: int) -> Examples:
+def _examples(data: Dataset, recipe: TrainingRecipe, tokenizer: bytes, max_tokens: int) -> Examples:
     """Each text's first window: few texts are longer, and a label is for what a person read first."""
-    reader = WindowTokenizer(build_tokenizer(), window=max_tokens, overlap=0, max_windows=1)
+    reader = WindowTokenizer(tokenizer, window=max_tokens, overlap=0, max_windows=1)
     return make_examples(data, recipe.balance, recipe.form, reader)
 
 
-def _key(recipe: TrainingRecipe, examples: Examples, place: Place) -> str:
+def _functional(functional: Functional) -> Dataset:
+    return to_dataset(expand(read_library(), seed=functional.seed, per_template=functional.per_template))
+
+
+def _epochs(data: Dataset, tune: Tune) -> Iterator[Dataset]:
+    """The texts of each epoch, with its noise."""
+    for epoch in range(tune.epochs):
+        noise = Augmentation(share=tune.noise.share) if tune.noise else None
+        yield replace(data, texts=tuple(augment_all(data.texts, noise, epoch=epoch))) if noise else data
+
+
+def _key(recipe: TrainingRecipe, epochs: Sequence[Examples], place: Place) -> str:
     """What a checkpoint is a checkpoint of."""
-    said = recipe.model_dump_json() + examples.digest + str(place)
+    said = recipe.model_dump_json() + "".join(examples.digest for examples in epochs) + str(place)
     return hashlib.sha256(said.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Row lengths in, the batches of a training out: rows of one length together, in an order by the seed; pure."""
+"""Row lengths in, the batches of an epoch out: rows of one length together, in an order by the seed; pure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,13 @@ _JITTER = 4.0
 """Rows are sorted by length plus up to so many tokens, so that epochs do not put the same rows together."""
 
 
-def plan(lengths: NDArray[np.int64], *, batch_rows: int, epochs: int, seed: int) -> list[MicroBatch]:
-    """Every batch of every epoch, in order; each row is in one batch of each epoch.
+def plan(lengths: NDArray[np.int64], *, batch_rows: int, seed: int) -> list[MicroBatch]:
+    """The batches of an epoch, in order; each row is in one of them.
 
     `lengths` is (n,) int64, tokens of each row. A row is padded to the longest of its batch, so sorting saves most of
     the padding; the batches themselves come in random order, or the model would learn short texts first.
     """
     generator = np.random.default_rng(seed)
-    batches: list[MicroBatch] = []
-    for _ in range(epochs):
-        order = np.argsort(lengths + _JITTER * generator.random(len(lengths)), kind="stable")
-        parts = np.array_split(order, -(-len(order) // batch_rows))
-        batches += [MicroBatch(parts[i], int(lengths[parts[i]].max())) for i in generator.permutation(len(parts))]
-    return batches
+    order = np.argsort(lengths + _JITTER * generator.random(len(lengths)), kind="stable")
+    parts = np.array_split(order, -(-len(order) // batch_rows))
+    return [MicroBatch(parts[i], int(lengths[parts[i]].max())) for i in generator.permutation(len(parts))]

@@ -25,7 +25,8 @@ _ONE_HALF = 0.5
 class Examples:
     """n texts, one window each. A label that is unknown has weight 0, whatever its target says.
 
-    `targets` is (n, h) float32 in [0, 1]; `weights` is (n, h) float32, 0 where unknown, its rows' mean weight 1.
+    `targets` is (n, h) float32 in [0, 1]; `weights` is (n, h) float32, 0 where unknown; before classes are balanced
+    the mean weight of a row is 1.
     """
 
     windows: TokenWindows
@@ -59,8 +60,15 @@ def make_examples(data: Dataset, balance: Balance, form: TextForm, reader: Windo
     return Examples(
         windows=reader.read(compose(form, data.texts, roles=data.roles.tolist(), prompts=data.prompts)),
         targets=np.asarray(targets + drawn * (_ONE_HALF - targets), dtype=np.float32),
-        weights=np.asarray(_row_weights(data, balance)[:, None] * known, dtype=np.float32),
+        weights=np.asarray(_class_balanced(_row_weights(data, balance)[:, None] * known, targets, balance), np.float32),
     )
+
+
+def _class_balanced(weights: NDArray[np.float64], labels: NDArray[np.float32], balance: Balance) -> NDArray[np.float64]:
+    """(n, h) `weights`, those of harmful labels times the odds of harmless ones, by weight, to the recipe's power."""
+    harmful = (weights * labels).sum(axis=0)
+    odds = np.where(harmful > 0, (weights.sum(axis=0) - harmful) / np.where(harmful > 0, harmful, 1), 1)
+    return np.asarray(np.where(labels == 1, weights * odds**balance.class_power, weights))
 
 
 def _row_weights(data: Dataset, balance: Balance) -> NDArray[np.float64]:

@@ -36,7 +36,7 @@ def frozen_states(model: EncoderClassifier, examples: Examples, place: Place, *,
     say(f"computing the states of {len(examples)} texts")
     states = np.empty((len(examples), model.encoder.config.width * model.read_layers), dtype=np.float32)
     model.eval()
-    for batch in plan(examples.windows.lengths, batch_rows=_BATCH_ROWS, epochs=1, seed=0):
+    for batch in plan(examples.windows.lengths, batch_rows=_BATCH_ROWS, seed=0):
         with torch.no_grad(), place.precision():
             states[batch.rows] = model.pool(*place.inputs(examples.windows.inputs(batch))).float().cpu().numpy()
     cache.parent.mkdir(parents=True, exist_ok=True)

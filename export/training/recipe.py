@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from stream.bundle.manifest import TextForm
 from stream.yamlfile import Section, load
 
-__all__ = ["Balance", "Head", "Probe", "TrainingRecipe", "Tune", "read_recipe"]
+__all__ = ["Balance", "Functional", "Head", "Noise", "Probe", "TrainingRecipe", "Tune", "read_recipe"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -38,8 +38,24 @@ class Balance(Section):
     """How far the target of such a label is drawn from 0 or 1 towards one half."""
     trust: dict[str, Annotated[float, Field(gt=0, le=4)]] = Field(default_factory=dict)
     """Factors on the weights of single sources."""
+    class_power: Share = 0.0
+    """Harmful labels of a harm weigh its odds of harmless ones to this power more: 1 makes both weigh the same."""
     most_per_source: Count | None = None
     """Texts of one source that are learnt from, the first by digest; none for all of them."""
+
+
+class Functional(Section):
+    """Texts of our own templates that are learnt from too, as one more source."""
+
+    per_template: Annotated[int, Field(ge=1, le=1000)] = 40
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class Noise(Section):
+    """What is done to texts before the second stage reads them, other noise in each epoch; see `export.augment`."""
+
+    share: Share
+    """Of texts that are changed."""
 
 
 class Probe(Section):
@@ -69,6 +85,7 @@ class Tune(Section):
     checkpoint_steps: Count = 200
     average_checkpoints: Count = 1
     """The weights are the mean of so many checkpoints, the last ones."""
+    noise: Noise | None = None
     keep: Share = 1.0
     """How much of the way from the weights before this stage to those after it is gone: 1 is all of it."""
 
@@ -84,6 +101,7 @@ class TrainingRecipe(Section):
     form: TextForm = TextForm()
     """How role and prompt enter the text; goes into the bundle's manifest as it is."""
     head: Head = Head()
+    functional: Functional | None = None
     balance: Balance = Balance()
     probe: Probe = Probe()
     tune: Tune | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ _BETAS = (0.9, 0.98)  # as usual for encoders: a short training should not remem
 
 def fine_tune(
     model: EncoderClassifier,
-    examples: Examples,
+    epochs: Sequence[Examples],
     tune: Tune,
     place: Place,
     *,
@@ -40,7 +40,7 @@ def fine_tune(
     folder: Path,
     say: Say,
 ) -> None:
-    """Train all of `model` in place, from the last checkpoint in `folder` where there is one.
+    """Train all of `model` in place, once on each of `epochs`, from the last checkpoint in `folder` if there is one.
 
     The end is the mean of the last `average_checkpoints` checkpoints, and `keep` of the way there from where it began.
     A line of figures per step is written to `steps.jsonl`.
@@ -49,7 +49,11 @@ def fine_tune(
     model.to(place.device)
     optimiser = torch.optim.AdamW(_groups(model, tune), betas=_BETAS)
     checkpoints = Checkpoints(folder, key=key, keep=tune.average_checkpoints)
-    batches = plan(examples.windows.lengths, batch_rows=tune.batch_rows, epochs=tune.epochs, seed=seed)
+    batches = [
+        (examples, batch)
+        for epoch, examples in enumerate(epochs)
+        for batch in plan(examples.windows.lengths, batch_rows=tune.batch_rows, seed=seed + epoch)
+    ]
     done = checkpoints.resume(model, optimiser)
     if done:
         say(f"going on from step {done} of {len(batches)}")
@@ -59,9 +63,10 @@ def fine_tune(
             torch.manual_seed(seed + step)
             rate = rate_at(step, len(batches), warmup=tune.warmup)
             started = time.monotonic()
-            loss = _step(model, optimiser, examples, batches[step], place, rate=rate, clip=tune.clip)
+            examples, batch = batches[step]
+            loss = _step(model, optimiser, examples, batch, place, rate=rate, clip=tune.clip)
             seconds = time.monotonic() - started
-            tokens = batches[step].length * len(batches[step].rows)
+            tokens = batch.length * len(batch.rows)
             write({"step": step, "loss": loss, "rate": rate * tune.rate, "tokens": tokens, "seconds": seconds})
             if (step + 1) % tune.checkpoint_steps == 0 or step + 1 == len(batches):
                 checkpoints.save(step + 1, model, optimiser)

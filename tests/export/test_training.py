@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +20,10 @@ from export.convert import TorchModel
 from export.dataset import HARMS, Dataset
 from export.encoder import Encoder, EncoderClassifier, EncoderConfig
 from export.errors import ExportError
+from export.functional import SOURCE, expand, read_library
 from export.logits import text_logits
 from export.metrics import average_precision
-from export.tokens import VOCABULARY, build_tokenizer
+from export.tokens import VOCABULARY, build_moderator_tokenizer
 from export.train import train_on
 from export.training import TrainingRecipe, read_recipe
 from export.training.batches import plan
@@ -29,7 +32,7 @@ from export.training.examples import Examples, keep_rows, make_examples
 from export.training.loss import masked_loss
 from export.training.place import find_place
 from export.training.probe import fit_head
-from export.training.recipe import Balance, Probe
+from export.training.recipe import Balance, Functional, Probe
 from export.training.tune import rate_at
 from stream.bundle.manifest import TextForm
 from stream.errors import RecipeError
@@ -59,7 +62,7 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong
     """Somebody pressed control-C."""
 
 
-def recipe(**tune: float) -> TrainingRecipe:
+def recipe(**tune: object) -> TrainingRecipe:
     return TrainingRecipe.model_validate({**TUNED, "tune": {**TUNED["tune"], **tune}})  # type: ignore[dict-item]
 
 
@@ -68,8 +71,9 @@ def encoder(*, seed: int = 3) -> Encoder:
     return Encoder(SMALL)
 
 
+@cache
 def reader() -> WindowTokenizer:
-    return WindowTokenizer(build_tokenizer(), window=16, overlap=0, max_windows=1)
+    return WindowTokenizer(build_moderator_tokenizer(), window=16, overlap=0, max_windows=1)
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +159,27 @@ def test_a_silver_label_counts_less_and_says_less(data: Dataset) -> None:
     np.testing.assert_array_equal(examples.targets[1:], data.labels[1:])
 
 
+def test_harmful_labels_can_weigh_as_much_as_harmless_ones(data: Dataset) -> None:
+    """With `class_power` 1 both classes of each harm weigh the same, with one half the square root of their odds."""
+    none, half, whole = (
+        make_examples(data, Balance(class_power=power), TextForm(), reader()).weights for power in (0, 0.5, 1)
+    )
+    harmful = data.labels == 1
+    odds = (none * ~harmful).sum(axis=0) / (none * harmful).sum(axis=0)
+    np.testing.assert_array_equal(none[~harmful], whole[~harmful])
+    np.testing.assert_allclose((whole * harmful).sum(axis=0), (whole * ~harmful).sum(axis=0), rtol=1e-4)
+    np.testing.assert_allclose((half * harmful).sum(axis=0), (none * harmful).sum(axis=0) * odds**0.5, rtol=1e-4)
+
+
+def test_a_harm_that_nothing_shows_keeps_its_weights(data: Dataset) -> None:
+    """Without a harmful label there are no odds, and nothing is divided by nothing."""
+    harmless = replace(data, labels=np.zeros_like(data.labels))
+    plain, balanced = (
+        make_examples(harmless, Balance(class_power=power), TextForm(), reader()).weights for power in (0, 1)
+    )
+    np.testing.assert_array_equal(plain, balanced)
+
+
 def test_a_source_can_be_trusted_more_or_less(data: Dataset) -> None:
     """`trust` multiplies the weight of one source; a source that is not there is named."""
     examples = make_examples(data, Balance(trust={"chat": 0.5}), TextForm(), reader())
@@ -195,30 +220,26 @@ def test_the_loss_is_cross_entropy_over_known_labels() -> None:
     assert float(masked_loss(logits, targets, weights).detach()) == float(loss.detach())
 
 
-@given(
-    lengths=st.lists(st.integers(2, 60), min_size=1, max_size=80),
-    batch_rows=st.integers(1, 20),
-    epochs=st.integers(1, 3),
-    seed=st.integers(0, 5),
-)
-def test_every_row_is_in_one_batch_of_each_epoch(lengths: list[int], batch_rows: int, epochs: int, seed: int) -> None:
+@given(lengths=st.lists(st.integers(2, 60), min_size=1, max_size=80), batch_rows=st.integers(1, 20), seed=st.integers())
+def test_every_row_is_in_one_batch(lengths: list[int], batch_rows: int, seed: int) -> None:
     """No row is left out or seen twice in an epoch, no batch is too large, and each is as long as its longest row."""
-    array = np.array(lengths)
-    batches = plan(array, batch_rows=batch_rows, epochs=epochs, seed=seed)
-    assert np.bincount(np.concatenate([batch.rows for batch in batches])).tolist() == [epochs] * len(lengths)
+    array, seed = np.array(lengths), abs(seed)
+    batches = plan(array, batch_rows=batch_rows, seed=seed)
+    assert np.bincount(np.concatenate([batch.rows for batch in batches])).tolist() == [1] * len(lengths)
     assert all(len(batch.rows) <= batch_rows for batch in batches)
     assert all(batch.length == array[batch.rows].max() for batch in batches)
-    again = plan(array, batch_rows=batch_rows, epochs=epochs, seed=seed)
+    again = plan(array, batch_rows=batch_rows, seed=seed)
     assert [batch.rows.tolist() for batch in batches] == [batch.rows.tolist() for batch in again]
 
 
 def test_batches_hold_rows_of_one_length_in_random_order() -> None:
-    """Less than a tenth is padding, and short rows do not all come first."""
+    """Less than a tenth is padding, short rows do not all come first, and another epoch has other batches."""
     lengths = np.random.default_rng(0).integers(4, 64, 3000)
-    batches = plan(lengths, batch_rows=32, epochs=1, seed=0)
-    assert sum(batch.length * len(batch.rows) for batch in batches) < 1.1 * lengths.sum()
-    middle = [batch.length for batch in batches[: len(batches) // 2]]
+    first, second = (plan(lengths, batch_rows=32, seed=seed) for seed in (0, 1))
+    assert sum(batch.length * len(batch.rows) for batch in first) < 1.1 * lengths.sum()
+    middle = [batch.length for batch in first[: len(first) // 2]]
     assert abs(np.mean(middle) - np.mean(lengths)) < 8
+    assert {tuple(sorted(batch.rows)) for batch in first}.isdisjoint(tuple(sorted(batch.rows)) for batch in second)
 
 
 @given(steps=st.integers(1, 300), warmup=st.floats(0, 1))
@@ -285,6 +306,30 @@ def test_it_learns(tmp_path: Path) -> None:
     logits = text_logits(TorchModel(trained.model), reader().read(unseen.texts), harms=len(HARMS))
     found = [average_precision(logits[:, harm], unseen.labels[:, harm]) for harm in range(len(HARMS))]
     assert np.mean(found) > 0.9
+
+
+def test_texts_of_our_own_are_learnt_from_too(data: Dataset, tmp_path: Path) -> None:
+    """With `functional` the training templates' texts are one more source; those for evaluation are not among them."""
+    how = recipe().model_copy(update={"tune": None, "functional": Functional(per_template=2)})
+    place = find_place("fp32")
+    rows = np.arange(len(data))
+    trained = train_on(data, rows, how, encoder=encoder(), place=place, folder=tmp_path, say=lambda _: None)
+    ours = expand(read_library(), per_template=2)
+    assert trained.figures["rows_by_source"] == {"chat": 60, "forum": 60, SOURCE: len(ours)}
+
+
+def test_noise_is_other_noise_in_each_epoch(train: Train, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `noise` the texts of the second stage are changed, otherwise in each epoch; the head saw them unchanged."""
+    read: list[tuple[str, ...]] = []
+
+    def remembering(texts: Dataset, *rest: Any) -> Examples:
+        read.append(texts.texts)
+        return make_examples(texts, *rest)
+
+    monkeypatch.setattr("export.train.make_examples", remembering)
+    train("noisy", recipe(noise={"share": 0.8}))
+    assert read[0] == data.texts
+    assert len({*read}) == len(read) == 3
 
 
 def test_a_training_that_was_stopped_goes_on_to_the_same_weights(
