@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from export.errors import ExportError
 
-__all__ = ["HARMS", "BadLine", "Dataset", "dataset_of", "read_dataset"]
+__all__ = ["HARMS", "BadLine", "Dataset", "dataset_of", "join", "read_dataset"]
 
 HARMS = ("sexual", "hate", "harassment", "dangerous", "violence", "self_harm")
 """Order of the label columns, and with it of the model's logits."""
@@ -46,6 +46,8 @@ class _Row(BaseModel):
     split: str
     groups: tuple[str, ...] = ()
     silver: Annotated[bool, BeforeValidator(bool)] = False  # sources write 1, true, null or nothing
+    unsafe: Label | None = None
+    prompt: str | None = None
 
     def label_values(self) -> list[float]:
         values: list[Label | None] = [getattr(self.labels, harm) for harm in HARMS]
@@ -76,6 +78,10 @@ class Dataset:
     """(n,) whether a rule, a keyword or another model gave the labels, not a person."""
     groups: tuple[tuple[str, ...], ...]
     """(n) groups that each text is about, as `axis:group`; by annotators, or by keyword where there were none."""
+    unsafe: NDArray[np.float32]
+    """(n,) float32: 1 harmful in some way, known to `labels` or not, 0 harmful in none, NaN unknown."""
+    prompts: tuple[str, ...]
+    """(n) what each text answers; empty where it answers nothing."""
     bad: tuple[BadLine, ...]
     held_out: int
     """Lines of another `split` than train, left for others to test on."""
@@ -98,7 +104,25 @@ class Dataset:
             roles=self.roles[rows],
             silver=self.silver[rows],
             groups=tuple(self.groups[row] for row in rows.tolist()),
+            unsafe=self.unsafe[rows],
+            prompts=tuple(self.prompts[row] for row in rows.tolist()),
         )
+
+
+def join(first: Dataset, second: Dataset) -> Dataset:
+    """The rows of both, those of `first` first."""
+    return Dataset(
+        texts=first.texts + second.texts,
+        labels=np.concatenate([first.labels, second.labels]),
+        sources=np.concatenate([first.sources, second.sources]),
+        roles=np.concatenate([first.roles, second.roles]),
+        silver=np.concatenate([first.silver, second.silver]),
+        groups=first.groups + second.groups,
+        unsafe=np.concatenate([first.unsafe, second.unsafe]),
+        prompts=first.prompts + second.prompts,
+        bad=first.bad + second.bad,
+        held_out=first.held_out + second.held_out,
+    )
 
 
 def read_dataset(folder: Path) -> Dataset:
@@ -161,6 +185,8 @@ def _to_columns(rows: list[_Row], bad: list[BadLine]) -> Dataset:
         roles=np.array([row.role for row in kept], dtype=np.str_),
         silver=np.array([row.silver for row in kept], dtype=np.bool_),
         groups=tuple(row.groups for row in kept),
+        unsafe=np.array([np.nan if row.unsafe is None else row.unsafe for row in kept], dtype=np.float32),
+        prompts=tuple(row.prompt or "" for row in kept),
         bad=tuple(bad),
         held_out=len(rows) - len(kept),
     )

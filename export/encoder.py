@@ -115,12 +115,18 @@ class Encoder(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The states of every token after the last layer."""
+        return self.last_states(input_ids, attention_mask, layers=1)[0]
+
+    def last_states(self, input_ids: Tensor, attention_mask: Tensor, *, layers: int) -> list[Tensor]:
+        """The states of every token after each of the last `layers` layers, each (n, l, w) float32, last one last."""
         places = self.places.weight[: input_ids.shape[1]]
         states: Tensor = self.dropout(self.norm(self.words(input_ids) + places))
         hidden = (1 - attention_mask.to(states.dtype))[:, None, None, :] * _HIDDEN
+        after: list[Tensor] = []
         for layer in self.layers:
             states = layer(states, hidden)
-        return states
+            after.append(states)
+        return after[-layers:]
 
     def grow(self, rows: Tensor) -> None:
         """Give the k new token ids after the last one these rows of the table, (k, w) float32."""
@@ -130,17 +136,22 @@ class Encoder(nn.Module):
 
 
 class EncoderClassifier(nn.Module):
-    """An encoder with `harms` logits on top of the mean state; `hidden` is the width of a layer between, 0 for none."""
+    """An encoder with `harms` logits on top of its mean states; `hidden` is the width of a layer between, 0 for none.
 
-    def __init__(self, encoder: Encoder, *, harms: int, hidden: int = 0, dropout: float = 0.1) -> None:
+    The head reads the mean states of the last `layers` layers side by side: the last one has forgotten some of what
+    those below it know.
+    """
+
+    def __init__(self, encoder: Encoder, *, harms: int, hidden: int = 0, layers: int = 1, dropout: float = 0.1) -> None:
         super().__init__()
         self.encoder = encoder
         self.hidden = hidden
-        width = encoder.config.width
-        layers: list[nn.Module] = [nn.Dropout(dropout)]
+        self.read_layers = layers
+        width = encoder.config.width * layers
+        steps: list[nn.Module] = [nn.Dropout(dropout)]
         if hidden:
-            layers += [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout)]
-        self.head = nn.Sequential(*layers, nn.Linear(hidden or width, harms))
+            steps += [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout)]
+        self.head = nn.Sequential(*steps, nn.Linear(hidden or width, harms))
         self.head.apply(_initialise)
 
     @property
@@ -153,12 +164,13 @@ class EncoderClassifier(nn.Module):
         return cast(Tensor, self.head(self.pool(input_ids, attention_mask)))
 
     def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The mean state over the tokens of each row that the mask keeps, (n, w) float32: what the head reads."""
-        states = self.encoder(input_ids, attention_mask)
-        mask = attention_mask.to(states.dtype)
+        """The mean states over the tokens of each row that the mask keeps, (n, layers * w): what the head reads."""
+        states = self.encoder.last_states(input_ids, attention_mask, layers=self.read_layers)
+        mask = attention_mask.to(states[0].dtype)
         shares = mask / mask.sum(dim=1, keepdim=True).clamp(min=1)
         # A matrix product per row: a sum over a whole call adds up in another order where the call is one row.
-        return cast(Tensor, (shares[:, None, :] @ states).squeeze(1))
+        means = [(shares[:, None, :] @ state).squeeze(1) for state in states]
+        return means[0] if len(means) == 1 else torch.cat(means, dim=-1)
 
 
 class _RowLinear(nn.Module):
@@ -273,7 +285,8 @@ def read_bert(folder: Path, *, dropout: float = 0.1) -> Encoder:
 
 def save_classifier(model: EncoderClassifier, path: Path) -> None:
     """Write weights and sizes to one safetensors file."""
-    sizes = {"config": asdict(model.encoder.config), "harms": model.harms, "hidden": model.hidden}
+    head = {"harms": model.harms, "hidden": model.hidden, "layers": model.read_layers}
+    sizes = {"config": asdict(model.encoder.config), "head": head}
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
     path.write_bytes(save(tensors, metadata={"encoder_classifier": json.dumps(sizes)}))
 
@@ -285,7 +298,7 @@ def load_classifier(path: Path, *, dropout: float = 0.1) -> EncoderClassifier:
         with safe_open(path, framework="pt") as file:
             sizes = json.loads((file.metadata() or {})["encoder_classifier"])
         encoder = Encoder(EncoderConfig(**sizes["config"]), dropout=dropout)
-        model = EncoderClassifier(encoder, harms=sizes["harms"], hidden=sizes["hidden"], dropout=dropout)
+        model = EncoderClassifier(encoder, **sizes["head"], dropout=dropout)
         model.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ExportError(f"{path} holds no classifier that was saved here: {error}; train it again") from None

@@ -26,7 +26,7 @@ from export.progress import Say
 from export.tokens import FIRST_WORD_ID, VOCABULARY
 from stream.scoring.tokenize import TokenWindows
 
-__all__ = ["ABOUT", "Candidate", "Lite", "Training", "TrainingSet", "quantise", "train"]
+__all__ = ["ABOUT", "Candidate", "Lite", "Training", "TrainingSet", "quantise", "train", "train_apart"]
 
 ABOUT = """\
 A linear model of words (WordPiece) and of pairs of neighbouring words, with one 8-bit weight per harm each: small
@@ -128,16 +128,30 @@ def quantise(model: Lite) -> Lite:
 def train(data: TrainingSet, training: Training, *, say: Say) -> Candidate:
     """Choose the weight decay on the validation split, then train on both; same data and seed, same model."""
     bags = _to_bags(data.windows)
-    scores: dict[float, float] = {}
-    for weight_decay in training.weight_decays:
-        model = _fit(data, bags, data.train, training, weight_decay=weight_decay)
-        scores[weight_decay] = _mean_average_precision(model, data, bags)
-        say(f"weight decay {weight_decay:g}: mean average precision on validation {scores[weight_decay]:.4f}")
-    best = max(scores, key=scores.__getitem__)
+    best, _ = _choose(data, bags, training, say)
     both = np.union1d(data.train, data.validation)
     say(f"training on {len(both)} texts with weight decay {best:g}")
     trained = _fit(data, bags, both, training, weight_decay=best)
     return Candidate(trained, quantise(trained))
+
+
+def train_apart(data: TrainingSet, training: Training, *, say: Say) -> Lite:
+    """Choose likewise, and stay with the model of the train split: it has not seen the validation split."""
+    return _choose(data, _to_bags(data.windows), training, say)[1]
+
+
+def _choose(data: TrainingSet, bags: _Bags, training: Training, say: Say) -> tuple[float, Lite]:
+    """The weight decay that does best on the validation split, and its model of the train split."""
+    best: tuple[float, float, Lite] | None = None
+    for weight_decay in training.weight_decays:
+        model = _fit(data, bags, data.train, training, weight_decay=weight_decay)
+        score = _mean_average_precision(model, data, bags)
+        say(f"weight decay {weight_decay:g}: mean average precision on validation {score:.4f}")
+        if best is None or score > best[0]:
+            best = score, weight_decay, model
+    if best is None:
+        raise ExportError("no weight decay is given to choose from")
+    return best[1], best[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ class Decoder:
 
     def _problem(self, row: Row, latest: float) -> Refusal | None:
         """What is wrong with an event that has the right shape."""
-        seconds, text, image = row[0], row[4], row[5]
+        seconds, text, image = row[0], row[4], row[6]
         if not _EARLIEST <= seconds <= latest:
             error = f"created_at: should be between 2000 and {self._limits.max_future_s:g} s from now (max_future_s)"
             return Refusal(RejectReason.TIMESTAMP, error)
@@ -133,7 +133,9 @@ class Decoder:
 def _batch(records: Sequence[SourceRecord], positions: Sequence[int], rows: Sequence[Row]) -> EventBatch:
     """The columns of m rows, each of the record beside it."""
     columns = list(zip(*rows, strict=True)) or [()] * _WIDTH
-    seconds, times, ids, roles, texts, images, surfaces, locales, tenants, generators, groups, unknown = columns
+    seconds, times, ids, roles, texts, prompts, images, surfaces, locales, tenants, generators, groups, unknown = (
+        columns
+    )
     return EventBatch(
         positions=np.array(positions, np.int64),
         offsets=np.array([record.offset for record in records], np.int64),
@@ -143,6 +145,7 @@ def _batch(records: Sequence[SourceRecord], positions: Sequence[int], rows: Sequ
         ids=ids,
         roles=roles,
         texts=texts,
+        prompts=prompts,
         images=images,
         surfaces=surfaces,
         locales=locales,
@@ -164,6 +167,7 @@ def row_of(event: ContentEvent) -> Row:
         event.id,
         event.role,
         None if not event.text or event.text.isspace() else event.text,
+        event.prompt or None,
         event.image,
         event.surface,
         event.locale or None,

@@ -1,9 +1,10 @@
 """Every error this service raises on purpose.
 
     FairwayError
-    ├── ConfigError          a setting, policy or mapping that cannot be used: fix it and start again
+    ├── ConfigError          a setting, policy, mapping or recipe that cannot be used: fix it and start again
     │   ├── PolicyError      ... with the file, line and field
-    │   └── MappingError     ... with the file, line and field
+    │   ├── MappingError     ... with the file, line and field
+    │   └── RecipeError      ... with the file, line and field
     ├── BundleError          a model bundle that does not verify or cannot be served: the running one stays
     ├── ScoringError         the model runtime failed in a way that is not one event's fault
     │   └── ProviderError    the execution provider asked for is not the one that runs
@@ -24,6 +25,7 @@ __all__ = [
     "MappingError",
     "PolicyError",
     "ProviderError",
+    "RecipeError",
     "ScoringError",
     "StateError",
 ]
@@ -34,7 +36,7 @@ class FairwayError(Exception):
 
 
 class ConfigError(FairwayError):
-    """A setting, policy or mapping that cannot be used."""
+    """A setting, policy, mapping or recipe that cannot be used."""
 
 
 class PolicyError(ConfigError):
@@ -43,6 +45,10 @@ class PolicyError(ConfigError):
 
 class MappingError(ConfigError):
     """A mapping file that cannot be used; the text names file, line and field."""
+
+
+class RecipeError(ConfigError):
+    """A recipe for a model that cannot be used; the text names file, line and field."""
 
 
 class BundleError(FairwayError):

@@ -229,6 +229,8 @@ class EventBatch:
     roles: Sequence[str]
     texts: Sequence[str | None]
     """(m) the text to score; None where there is only an image."""
+    prompts: Sequence[str | None]
+    """(m) what the content answers; None where it answers nothing."""
     images: Sequence[Image | None]
     surfaces: Sequence[str]
     locales: Sequence[str | None]

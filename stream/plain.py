@@ -26,6 +26,7 @@ Row = tuple[
     str,  # id
     str,  # role
     str | None,  # text, None where it is empty or blank
+    str | None,  # what the content answers
     Image | None,
     str,  # surface
     str | None,  # locale
@@ -128,6 +129,7 @@ def _certain_rows(events: Sequence[_Plain], times: Sequence[datetime]) -> list[R
             event.id,
             event.role,
             None if not (text := event.text) or text.isspace() else text,
+            event.prompt or None,
             None,
             event.surface or "default",
             event.locale or None,

@@ -18,7 +18,7 @@ from typing import Any, Literal, NoReturn
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from stream.errors import ConfigError, MappingError, PolicyError
+from stream.errors import ConfigError, MappingError, PolicyError, RecipeError
 
 __all__ = ["Document", "FieldPath", "Problem", "Section", "did_you_mean", "digest", "load", "read"]
 
@@ -30,11 +30,12 @@ MAX_DEPTH = 16
 MAX_PROBLEMS = 40
 
 FieldPath = tuple[str | int, ...]
-What = Literal["policy", "mapping", "template file"]
+What = Literal["policy", "mapping", "recipe", "template file"]
 
 _ERRORS: Mapping[What, type[ConfigError]] = {
     "policy": PolicyError,
     "mapping": MappingError,
+    "recipe": RecipeError,
     "template file": ConfigError,
 }
 
@@ -110,8 +111,8 @@ def load(source: Path | bytes, *, what: What, name: str | None = None) -> Docume
     """Read a file, or the bytes of one; `name` is what messages call it, by default its path or `what` it is.
 
     Raises:
-        ConfigError: a PolicyError or a MappingError where it is one: the file cannot be read, is too large, or is not
-            the plain YAML described above. The text names file and line.
+        ConfigError: a PolicyError, a MappingError or a RecipeError where it is one: the file cannot be read, is too
+            large, or is not the plain YAML described above. The text names file and line.
     """
     error = _ERRORS[what]
     name = name or (what if isinstance(source, bytes) else str(source))

@@ -49,6 +49,7 @@ class Decoded(NamedTuple):
     id: str
     role: str
     text: str | None
+    prompt: str | None
     image: Image | None
     surface: str
     locale: str | None
@@ -61,7 +62,7 @@ class Decoded(NamedTuple):
 def rows_of(batch: EventBatch) -> list[Decoded]:
     """The events of a batch, one by one."""
     columns = (
-        *(batch.times, batch.ids, batch.roles, batch.texts, batch.images, batch.surfaces, batch.locales),
+        *(batch.times, batch.ids, batch.roles, batch.texts, batch.prompts, batch.images, batch.surfaces, batch.locales),
         *(batch.tenants, batch.generators, batch.groups, batch.unknown_fields),
     )
     return [Decoded(*row) for row in zip(*columns, strict=True)]
@@ -80,6 +81,7 @@ def batch_of(*texts: str | None, images: Collection[int] = ()) -> EventBatch:
         ids=[str(row) for row in range(count)],
         roles=["output"] * count,
         texts=texts,
+        prompts=[None] * count,
         images=[image if row in images else None for row in range(count)],
         surfaces=["default"] * count,
         locales=[None] * count,

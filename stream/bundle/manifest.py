@@ -21,6 +21,7 @@ __all__ = [
     "Manifest",
     "ModelInput",
     "Role",
+    "TextForm",
     "TrainingSource",
     "explain",
     "parse_manifest",
@@ -74,6 +75,17 @@ class FileEntry(_Strict):
     bytes: Annotated[int, Field(ge=0, le=MAX_FILE_BYTES)]
 
 
+class TextForm(_Strict):
+    """What the model reads beside the text: a word for its role before it, and between them what it answers."""
+
+    lead: dict[Role, Annotated[str, Field(max_length=64)]] = Field(default_factory=dict)
+    """What comes before a text of each role, as it is, its space included; nothing for a role that is not here."""
+    prompt_characters: Annotated[int, Field(ge=0, le=8192)] = 0
+    """Characters of what the content answers that are read, the last ones; 0 for none."""
+    prompt_end: Annotated[str, Field(max_length=64)] = ""
+    """What comes between the prompt and the text, where there is a prompt."""
+
+
 class ModelInput(_Strict):
     """How a text becomes rows of the model: overlapping windows of tokens."""
 
@@ -83,6 +95,7 @@ class ModelInput(_Strict):
     """Tokens that a window shares with the one before it."""
     max_windows: Annotated[int, Field(ge=1, le=256)] = 8
     """Windows that the evaluation read a text in at most."""
+    form: TextForm = TextForm()
 
     @model_validator(mode="after")
     def _check_progress(self) -> ModelInput:

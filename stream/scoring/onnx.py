@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.bundle import Bundle
+from stream.bundle.manifest import TextForm
 from stream.errors import BundleError, ProviderError, ScoringError
 from stream.events import EventBatch, FailCondition, Scores
 from stream.scoring.batching import MicroBatch, length_classes, micro_batches, most_rows
+from stream.scoring.form import PLAIN
 from stream.scoring.modality import find_text
 from stream.scoring.session import OnnxSession, Provider, RunError, open_session
 from stream.scoring.tokenize import ModelInputs, TokenWindows, WindowTokenizer
@@ -62,6 +64,7 @@ class OnnxScorer:
         harms: tuple[str, ...],
         window: int,
         max_batch_tokens: int,
+        form: TextForm = PLAIN,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Warm `session` up and find out how large its calls are best, at most `max_batch_tokens`.
@@ -72,6 +75,7 @@ class OnnxScorer:
         self.provider: str = session.provider
         self._session = session
         self._tokenizer = tokenizer
+        self._form = form
         self._classes = length_classes(window)
         self._max_batch_tokens = max_batch_tokens
         self._clock = clock
@@ -107,6 +111,7 @@ class OnnxScorer:
                 harms=manifest.harms,
                 window=manifest.input.max_tokens,
                 max_batch_tokens=max_batch_tokens,
+                form=manifest.input.form,
             )
 
         scorer = open_on(provider)
@@ -119,7 +124,7 @@ class OnnxScorer:
 
         A text that the model fails on, or gives no finite logit for, has NaN logits and `SCORER_ERROR`.
         """
-        readable = find_text(events)
+        readable = find_text(events, self._form)
         logits = np.full((len(events), len(self.harms)), np.nan, dtype=np.float32)
         conditions = readable.conditions
         counts = np.zeros(len(events), dtype=np.int16)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 from pathlib import Path
@@ -98,6 +99,19 @@ def test_pooling_is_the_mean_over_the_mask(classifier: EncoderClassifier) -> Non
     assert pooled[0].tolist() == [0.0] * TINY.width
     for row in range(1, 5):
         torch.testing.assert_close(pooled[row], states[row][mask[row] == 1].mean(dim=0), atol=1e-6, rtol=0)
+
+
+def test_the_head_reads_the_last_layers_side_by_side() -> None:
+    """With two layers read, what the head reads is the mean states of the last but one and then of the last."""
+    torch.manual_seed(2)
+    model = EncoderClassifier(Encoder(TINY), harms=5, layers=2).eval()
+    ids, mask = rows(6, 12, vocabulary=TINY.vocabulary)
+    shorter = copy.deepcopy(model.encoder)
+    shorter.layers = nn.ModuleList(list(shorter.layers)[:-1])
+    with torch.no_grad():
+        below, last = (EncoderClassifier(encoder, harms=5).pool(ids, mask) for encoder in (shorter, model.encoder))
+        torch.testing.assert_close(model.pool(ids, mask), torch.cat([below, last], dim=-1))
+        assert model(ids, mask).shape == (6, 5)
 
 
 def test_the_served_copy_gives_the_same_logits(classifier: EncoderClassifier) -> None:

@@ -1,0 +1,82 @@
+"""The first stage: the head alone, on mean states of the encoder as it comes, which are computed once.
+
+What the encoder learnt from a billion sentences is what holds on sources nobody saw. A head fitted to it is the start
+that the tuning leaves from: a random head would tear at the encoder before it says anything (Kumar et al. 2022).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from export.encoder import EncoderClassifier
+from export.progress import Say
+from export.training.batches import plan
+from export.training.examples import Examples
+from export.training.loss import masked_loss
+from export.training.place import Place
+from export.training.recipe import Probe
+
+__all__ = ["fit_head", "frozen_states"]
+
+_BATCH_ROWS = 32
+_FLAT = 1e-4  # a state that hardly varies is not blown up
+
+
+def frozen_states(model: EncoderClassifier, examples: Examples, place: Place, *, cache: Path, say: Say) -> Tensor:
+    """What the head reads of each text, (n, w) float32 on the CPU; from the file `cache` where it is of these texts."""
+    name = f"{examples.digest} {model.read_layers}"
+    if cache.exists() and name in (known := load_file(cache)):
+        return known[name]
+    say(f"computing the states of {len(examples)} texts")
+    states = np.empty((len(examples), model.encoder.config.width * model.read_layers), dtype=np.float32)
+    model.eval()
+    for batch in plan(examples.windows.lengths, batch_rows=_BATCH_ROWS, seed=0):
+        with torch.no_grad(), place.precision():
+            states[batch.rows] = model.pool(*place.inputs(examples.windows.inputs(batch))).float().cpu().numpy()
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: torch.from_numpy(states)}, cache)
+    return torch.from_numpy(states)
+
+
+def fit_head(head: nn.Sequential, states: Tensor, examples: Examples, probe: Probe, *, seed: int) -> float:
+    """Fit `head` to the states with Adam, the rate falling to 0; the mean loss of the last epoch.
+
+    The states are standardised for the fit, and the head's first layer then takes the standardisation into its weights.
+    """
+    torch.manual_seed(seed)
+    mean, spread = states.mean(dim=0), states.std(dim=0) + _FLAT
+    inputs = (states - mean) / spread
+    targets, weights = torch.from_numpy(examples.targets), torch.from_numpy(examples.weights)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=probe.rate, weight_decay=probe.weight_decay)
+    batches = _shuffled(len(states), probe, seed)
+    losses: list[float] = []
+    head.train()
+    for step, rows in enumerate(batches):
+        optimiser.param_groups[0]["lr"] = probe.rate * (1 - step / len(batches))
+        loss = masked_loss(head(inputs[rows]), targets[rows], weights[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    _absorb(head, mean, spread)
+    return float(np.mean(losses[-(len(batches) // probe.epochs) :]))
+
+
+def _shuffled(count: int, probe: Probe, seed: int) -> list[NDArray[np.int64]]:
+    generator = np.random.default_rng(seed)
+    steps = -(-count // probe.batch_rows)
+    return [part for _ in range(probe.epochs) for part in np.array_split(generator.permutation(count), steps)]
+
+
+def _absorb(head: nn.Sequential, mean: Tensor, spread: Tensor) -> None:
+    """Make the head read states as they are instead of standardised ones."""
+    first = next(layer for layer in head if isinstance(layer, nn.Linear))
+    with torch.no_grad():
+        first.weight /= spread
+        first.bias -= first.weight @ mean
