@@ -44,6 +44,7 @@ class _Row(BaseModel):
     role: Literal["prompt", "output", "post"]
     labels: _Labels
     split: str
+    unsafe: Label | None = None
     groups: tuple[str, ...] = ()
     silver: Annotated[bool, BeforeValidator(bool)] = False  # sources write 1, true, null or nothing
 
@@ -79,6 +80,8 @@ class Dataset:
     bad: tuple[BadLine, ...]
     held_out: int
     """Lines of another `split` than train, left for others to test on."""
+    unsafe: NDArray[np.float32]
+    """(n,) float32: 1 where any harm at all applies, 0 where none does, NaN unknown."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -98,6 +101,7 @@ class Dataset:
             roles=self.roles[rows],
             silver=self.silver[rows],
             groups=tuple(self.groups[row] for row in rows.tolist()),
+            unsafe=self.unsafe[rows],
         )
 
 
@@ -154,4 +158,5 @@ def _to_columns(rows: list[_Row], bad: list[BadLine]) -> Dataset:
         groups=tuple(row.groups for row in kept),
         bad=tuple(bad),
         held_out=len(rows) - len(kept),
+        unsafe=np.array([np.nan if row.unsafe is None else row.unsafe for row in kept], dtype=np.float32),
     )

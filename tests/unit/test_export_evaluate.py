@@ -16,7 +16,7 @@ def data_of(labels: np.ndarray[tuple[int, int], np.dtype[np.float32]], *, silver
     """A data set of these labels, of sources a and b in turn, the first `silver` rows labelled by a rule."""
     n = len(labels)
     return Dataset(
-        texts=("x",) * n,
+        texts=tuple("abcdefghij"[row % 10] * (1 + row // 10) for row in range(n)),  # no two alike, in letters
         labels=labels,
         sources=np.where(np.arange(n) % 2, "a", "b"),
         roles=np.full(n, "post"),
@@ -24,6 +24,7 @@ def data_of(labels: np.ndarray[tuple[int, int], np.dtype[np.float32]], *, silver
         groups=(("gender:women", "age:old"), ("gender:women",), ()) * (n // 3) + ((),) * (n % 3),
         bad=(),
         held_out=0,
+        unsafe=np.full(n, np.nan, np.float32),
     )
 
 
@@ -80,7 +81,7 @@ def test_parts_without_a_figure_are_left_out(generator: np.random.Generator) -> 
     labels = np.ones((90, 2), np.float32)
     labels[:40, 0] = 0
     rows = measure(generator.random((90, 2)).astype(np.float32), data_of(labels), harms=HARMS)
-    assert {row.part for row in rows if row.harm == "hate"} == {"all", "role=post"}
+    assert {row.part for row in rows if row.harm == "hate"} == {"all", "role=post", "length=0-49"}
     assert not [row for row in rows if row.harm == "violence"]
 
 
