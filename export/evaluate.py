@@ -17,7 +17,18 @@ from export.resample import bootstrap, effective_size
 from stream.bundle.evaluation import ANY_HARM, Estimate, Macro, Measurement
 from stream.fairness.intervals import wilson
 
-__all__ = ["MAX_NAMES", "average_precision_change", "enough_to_rank", "measure", "measure_items", "measure_macro"]
+__all__ = [
+    "MAX_NAMES",
+    "Column",
+    "average_precision_change",
+    "columns_of",
+    "enough_to_bin",
+    "enough_to_rank",
+    "measure",
+    "measure_items",
+    "measure_macro",
+    "parts_of",
+]
 
 _MIN_POSITIVES = 30
 """With fewer positives (or negatives) a ranking figure is mostly chance, and is not published [S02]."""
@@ -53,10 +64,10 @@ def measure_items(items: Items, *, harms: tuple[str, ...]) -> tuple[Measurement,
 
     Parts that are too small for any figure are left out.
     """
-    parts = list(_parts(items))
+    parts = list(parts_of(items))
     rows = (
         _measure_part(column, mask, harm=harm, part=part, labelled_by=labelled_by)
-        for harm, column in zip((*harms, ANY_HARM), _columns(items), strict=True)
+        for harm, column in zip((*harms, ANY_HARM), columns_of(items), strict=True)
         for labelled_by, by in _labellers(items)
         for part, inside in parts
         if (mask := inside & by & ~np.isnan(column.labels)).any()
@@ -66,11 +77,11 @@ def measure_items(items: Items, *, harms: tuple[str, ...]) -> tuple[Measurement,
 
 def measure_macro(items: Items, *, harms: tuple[str, ...]) -> tuple[Macro, ...]:
     """The means over harms on the whole and on every part of more than one harm that can be ranked."""
-    columns = list(_columns(items))[: len(harms)]
+    columns = list(columns_of(items))[: len(harms)]
     means = (
         _measure_means([column.take(by & inside) for column in columns], part=part, labelled_by=labelled_by)
         for labelled_by, by in _labellers(items)
-        for part, inside in _parts(items)
+        for part, inside in parts_of(items)
     )
     return tuple(mean for mean in means if mean is not None and (mean.harms > 1 or mean.part == "all"))
 
@@ -92,12 +103,17 @@ def enough_to_rank(labels: Floats, clusters: NDArray[np.int64]) -> bool:
     return _is_enough(labels == 1, clusters) and _is_enough(labels == 0, clusters)
 
 
+def enough_to_bin(clusters: NDArray[np.int64]) -> bool:
+    """Whether there are 200 different texts."""
+    return len(np.unique(clusters)) >= _MIN_ITEMS
+
+
 def _is_enough(mask: NDArray[np.bool_], clusters: NDArray[np.int64]) -> bool:
     return len(np.unique(clusters[mask])) >= _MIN_POSITIVES
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
+class Column:
     """One harm, or any: n scores, labels with NaN for unknown, what was flagged, and which texts are copies."""
 
     scores: Floats
@@ -105,24 +121,25 @@ class _Column:
     flagged: NDArray[np.bool_]
     clusters: NDArray[np.int64]
 
-    def take(self, mask: NDArray[np.bool_]) -> _Column:
+    def take(self, mask: NDArray[np.bool_]) -> Column:
         """The items of the mask whose label is known."""
         known = mask & ~np.isnan(self.labels)
-        return _Column(self.scores[known], self.labels[known], self.flagged[known], self.clusters[known])
+        return Column(self.scores[known], self.labels[known], self.flagged[known], self.clusters[known])
 
 
-def _columns(items: Items) -> Iterator[_Column]:
+def columns_of(items: Items) -> Iterator[Column]:
     """One column per harm, and any harm's last: its score is the largest probability [S01]."""
     for i in range(items.labels.shape[1]):
-        yield _Column(items.probabilities[:, i], items.labels[:, i], items.flagged[:, i], items.clusters)
-    yield _Column(items.probabilities.max(axis=1), items.any_harm, items.flagged.any(axis=1), items.clusters)
+        yield Column(items.probabilities[:, i], items.labels[:, i], items.flagged[:, i], items.clusters)
+    yield Column(items.probabilities.max(axis=1), items.any_harm, items.flagged.any(axis=1), items.clusters)
 
 
 def _labellers(items: Items) -> tuple[tuple[Labelled, NDArray[np.bool_]], ...]:
     return ("human", ~items.silver), ("silver", items.silver)
 
 
-def _parts(items: Items) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def parts_of(items: Items) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Name and (n,) mask of the whole, of every name of every kind, and of every group."""
     yield "all", np.ones(len(items), dtype=np.bool_)
     for kind, names in items.kinds.items():
         sizes = np.bincount(names.codes, minlength=len(names.names))
@@ -138,14 +155,14 @@ def _most_frequent(sizes: Mapping[_Name, int]) -> list[_Name]:
 
 
 def _measure_part(
-    column: _Column, mask: NDArray[np.bool_], *, harm: str, part: str, labelled_by: Labelled
+    column: Column, mask: NDArray[np.bool_], *, harm: str, part: str, labelled_by: Labelled
 ) -> Measurement:
     column = column.take(mask)
     scores, labels = column.scores, column.labels
     harmful, harmless = labels == 1, labels == 0
     enough_harmful, enough_harmless = (_is_enough(mask, column.clusters) for mask in (harmful, harmless))
     distinct = len(np.unique(column.clusters))
-    binned = reliability(scores, labels) if distinct >= _MIN_ITEMS else None
+    binned = reliability(scores, labels) if enough_to_bin(column.clusters) else None
     ranking = _rank(column) if enough_harmful and enough_harmless else None
     return Measurement(
         harm=harm,
@@ -182,7 +199,7 @@ class _Ranked:
     f1: Estimate
 
 
-def _rank(column: _Column) -> _Ranked:
+def _rank(column: Column) -> _Ranked:
     ranking = Ranking.of(column.scores, column.labels)
 
     def figures(weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -195,7 +212,7 @@ def _rank(column: _Column) -> _Ranked:
     return _Ranked(*(_estimate(float(value), interval) for value, interval in zip(values, intervals, strict=True)))
 
 
-def _measure_means(columns: Sequence[_Column], *, part: str, labelled_by: Labelled) -> Macro | None:
+def _measure_means(columns: Sequence[Column], *, part: str, labelled_by: Labelled) -> Macro | None:
     """Means over the harms that can be ranked, resampled together; None where none has any item."""
     if not any(len(column.labels) for column in columns):
         return None
@@ -225,7 +242,7 @@ def _measure_means(columns: Sequence[_Column], *, part: str, labelled_by: Labell
     )
 
 
-def _confusions(columns: Sequence[_Column], weights: Sequence[NDArray[np.float64]]) -> list[Confusion]:
+def _confusions(columns: Sequence[Column], weights: Sequence[NDArray[np.float64]]) -> list[Confusion]:
     return [confusion(one.flagged, one.labels, weight) for one, weight in zip(columns, weights, strict=True)]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from export.counterfactual import Answers, Sentence
 from export.dataset import BadLine
 from export.errors import ExportError
 from export.items import Items, Names, any_harm, cluster, length_bucket
@@ -22,7 +23,7 @@ from stream.pipeline import Pipeline
 from stream.policy import CompiledPolicy, compile_policy
 from stream.settings import load_settings
 
-__all__ = ["Decided", "Judge", "Scored", "decide", "open_judge", "score"]
+__all__ = ["Decided", "Judge", "Scored", "ask", "decide", "open_judge", "score"]
 
 _CREATED_AT, _NOW = "2026-01-01T00:00:00Z", 1_767_225_600.0  # the same moment: no text of an evaluation is too old
 
@@ -137,6 +138,20 @@ def decide(judge: Judge, texts: Sequence[LabelledRow]) -> tuple[Decided, dict[in
         unscored = rows[np.isnan(moderated.probabilities).any(axis=1)]
         failed |= dict.fromkeys(unscored.tolist(), "the model gave no score")
     return decided, failed
+
+
+def ask(judge: Judge, sentences: Sequence[Sentence]) -> Answers:
+    """What a judge says of n sentences. Raises `ExportError` where it cannot say anything of one."""
+    decided, failed = decide(
+        judge, [LabelledRow(text=sentence.text, role=sentence.role, labels={}) for sentence in sentences]
+    )
+    if failed:
+        raise ExportError(f"{judge.name} cannot score a plain sentence: {next(iter(failed.values()))}")
+    return Answers(
+        probability=decided.probabilities.max(axis=1),
+        flagged=decided.flagged.any(axis=1),
+        not_allowed=decided.not_allowed.any(axis=1),
+    )
 
 
 def score(judges: Sequence[Judge], paths: Sequence[Path], *, part: str | None, say: Say) -> Scored:

@@ -30,9 +30,13 @@ MAX_DEPTH = 16
 MAX_PROBLEMS = 40
 
 FieldPath = tuple[str | int, ...]
-What = Literal["policy", "mapping"]
+What = Literal["policy", "mapping", "templates"]
 
-_ERRORS: Mapping[What, type[ConfigError]] = {"policy": PolicyError, "mapping": MappingError}
+_ERRORS: Mapping[What, type[ConfigError]] = {
+    "policy": PolicyError,
+    "mapping": MappingError,
+    "templates": ConfigError,
+}
 
 _PLAIN_INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})\Z")
 _PLAIN_FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]{1,3})?\Z")
@@ -106,8 +110,8 @@ def load(source: Path | bytes, *, what: What, name: str | None = None) -> Docume
     """Read a file, or the bytes of one; `name` is what messages call it, by default its path or `what` it is.
 
     Raises:
-        PolicyError, MappingError: by `what` it is: the file cannot be read, is too large, or is not the plain YAML
-            described above. The text names file and line.
+        PolicyError, MappingError, ConfigError: by `what` it is: the file cannot be read, is too large, or is not the
+            plain YAML described above. The text names file and line.
     """
     error = _ERRORS[what]
     name = name or (what if isinstance(source, bytes) else str(source))
