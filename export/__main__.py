@@ -1,4 +1,4 @@
-"""`python -m export build --data FOLDER --out models/lite`: the recipe from the command line."""
+"""`fairway export build | evaluate | compare`, which is also `python -m export`: bundles made and measured."""
 
 from __future__ import annotations
 
@@ -10,32 +10,39 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from export.recipe import LITE, build
+from export.commands import add_commands
+from export.progress import Say
 from stream.errors import FairwayError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; 0 where the bundle was built, 2 where it says on stderr why not."""
+    """Run the command line; 0 where it was done, 2 where it says on stderr why not."""
     options = _parser().parse_args(arguments)
-    # The exporter logs that optional packages, which no text model uses, are not installed.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     started = time.monotonic()
 
     def say(line: str) -> None:
         sys.stderr.write(f"{time.monotonic() - started:6.1f} s  {line}\n")
 
     try:
-        bundle = build(options.data, options.out, recipe=LITE, created_at=options.created_at, say=say)
+        options.run(options, say)
     except FairwayError as error:
         sys.stderr.write(f"export: {error}\n")
         return 2
-    size = sum(entry.bytes for entry in bundle.manifest.files.values())
-    say(f"wrote {bundle.path}, {size / 1e6:.2f} MB, {bundle.digest}")
     return 0
 
 
+def _build(options: argparse.Namespace, say: Say) -> None:
+    from export.recipe import LITE, build  # noqa: PLC0415 - measuring a bundle takes no torch
+
+    # The exporter logs that optional packages, which no text model uses, are not installed.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    bundle = build(options.data, options.out, recipe=LITE, created_at=options.created_at, say=say)
+    size = sum(entry.bytes for entry in bundle.manifest.files.values())
+    say(f"wrote {bundle.path}, {size / 1e6:.2f} MB, {bundle.digest}")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m export", description=sys.modules[__name__].__doc__)
+    parser = argparse.ArgumentParser(prog="fairway export", description=sys.modules[__name__].__doc__)
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("build", help="train the lite model and write its bundle")
     command.add_argument("--data", type=Path, required=True, help="folder with *.jsonl.gz of labelled texts")
@@ -46,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
         default=datetime.now(UTC).replace(microsecond=0),
         help="time written into the bundle, with its offset; set it to get the same bytes again",
     )
+    command.set_defaults(run=_build)
+    add_commands(commands)
     return parser
 
 

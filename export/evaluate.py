@@ -59,10 +59,10 @@ def measure(
     return measure_items(items_of(data, probabilities, act_at), harms=harms)
 
 
-def measure_items(items: Items, *, harms: tuple[str, ...]) -> tuple[Measurement, ...]:
+def measure_items(items: Items, *, harms: tuple[str, ...], with_small: bool = False) -> tuple[Measurement, ...]:
     """Measure n texts by harm, by who labelled them, and then over all, by each kind of name, and by group.
 
-    Parts that are too small for any figure are left out.
+    Parts that are too small for any figure are left out, unless `with_small` asks for their numbers.
     """
     parts = list(parts_of(items))
     rows = (
@@ -72,7 +72,7 @@ def measure_items(items: Items, *, harms: tuple[str, ...]) -> tuple[Measurement,
         for part, inside in parts
         if (mask := inside & by & ~np.isnan(column.labels)).any()
     )
-    return tuple(row for row in rows if row.harmless_mean is not None or row.ece is not None)
+    return tuple(row for row in rows if with_small or row.harmless_mean is not None or row.ece is not None)
 
 
 def measure_macro(items: Items, *, harms: tuple[str, ...]) -> tuple[Macro, ...]:
@@ -131,7 +131,7 @@ def columns_of(items: Items) -> Iterator[Column]:
     """One column per harm, and any harm's last: its score is the largest probability [S01]."""
     for i in range(items.labels.shape[1]):
         yield Column(items.probabilities[:, i], items.labels[:, i], items.flagged[:, i], items.clusters)
-    yield Column(items.probabilities.max(axis=1), items.any_harm, items.flagged.any(axis=1), items.clusters)
+    yield Column(items.probabilities.max(axis=1), items.any_harm, np.asarray(items.flagged.any(axis=1)), items.clusters)
 
 
 def _labellers(items: Items) -> tuple[tuple[Labelled, NDArray[np.bool_]], ...]:
@@ -253,7 +253,8 @@ def _estimate(value: float, interval: Interval) -> Estimate:
 
 def _share(hits: NDArray[np.bool_], clusters: NDArray[np.int64]) -> Estimate:
     """A share with Wilson's interval at the effective number of independent texts; unlike a bootstrap it has width at
-    rates of 0 and 1, where good models are."""
+    rates of 0 and 1, where good models are.
+    """
     value = float(hits.mean())
     size = effective_size(clusters)
     interval = wilson(value * size, size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ __all__ = ["draw_precision_recall", "draw_reliability", "draw_terms"]
 MAX_LINES = 8
 """Lines in one panel, those of the most texts: more colours than that nobody tells apart."""
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {  # Any: matplotlib types its keys as a list of every parameter it has
     "svg.hashsalt": "fairway",  # ids of clip paths are random without one
     "svg.fonttype": "none",
     "font.size": 8,

@@ -18,7 +18,7 @@ BINS = 1024
 """Bins of the grid [S02]: 33 kB for one harm, and average precision within 0.001 where scores are spread."""
 
 _LOGIT_RANGE = 12.0
-"""Bins are equal on the logit in [−12, 12]: moderation scores crowd near 0, where bins on the score would be few."""
+"""Bins are equal on the logit in [-12, 12]: moderation scores crowd near 0, where bins on the score would be few."""
 
 _SMALLEST = 1e-12  # keeps the logit of 0 and 1 finite; both are in the outermost bins whatever it is
 

@@ -11,8 +11,9 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -137,7 +138,7 @@ def _read_file(path: Path, unusable: Unusable) -> Iterator[Numbered]:
                     unusable.add(BadLine(path.name, number, row))
 
 
-def _read_line(lines: IO[bytes]) -> bytes | None:
+def _read_line(lines: gzip.GzipFile | BufferedReader) -> bytes | None:
     """The next line, nothing at the end, None for a line that is too long and was skipped."""
     line = lines.readline(MAX_LINE_BYTES)
     if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):

@@ -228,7 +228,7 @@ class Reliability:
     harmful: NDArray[np.float64]
     """Number of harmful items."""
     variance: NDArray[np.float64]
-    """Sum of p (1 − p)."""
+    """Sum of p times 1 - p."""
 
     def error(self) -> float:
         """The expected calibration error of these bins."""

@@ -67,12 +67,12 @@ class Decided:
     @property
     def flagged(self) -> NDArray[np.bool_]:
         """(n, h) where the act threshold is reached."""
-        return self.selections == Selection.HARMFUL
+        return np.equal(self.selections, Selection.HARMFUL)
 
     @property
     def not_allowed(self) -> NDArray[np.bool_]:
         """(n, h) where the text is acted on or there is no answer, so that somebody has to look."""
-        return self.selections != Selection.HARMLESS
+        return np.not_equal(self.selections, Selection.HARMLESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +149,8 @@ def ask(judge: Judge, sentences: Sequence[Sentence]) -> Answers:
         raise ExportError(f"{judge.name} cannot score a plain sentence: {next(iter(failed.values()))}")
     return Answers(
         probability=decided.probabilities.max(axis=1),
-        flagged=decided.flagged.any(axis=1),
-        not_allowed=decided.not_allowed.any(axis=1),
+        flagged=np.asarray(decided.flagged.any(axis=1)),
+        not_allowed=np.asarray(decided.not_allowed.any(axis=1)),
     )
 
 

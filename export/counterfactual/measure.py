@@ -179,9 +179,7 @@ def _dialect(ask: Ask, templates: Templates) -> DialectFairness:
 
 def _share(hits: Floats) -> Estimate:
     interval = wilson(hits.sum(), len(hits))
-    return Estimate(
-        value=float(hits.mean()), low=_clip(float(interval.low)), high=_clip(float(interval.high))
-    )
+    return Estimate(value=float(hits.mean()), low=_clip(float(interval.low)), high=_clip(float(interval.high)))
 
 
 def _clip(value: float) -> float:
