@@ -115,7 +115,7 @@ def write_card(
 ) -> str:
     """Write the model card in Markdown.
 
-    `about` says what kind of model it is, `sources` whom to attribute; `figures` are the paths of the bundle's pictures.
+    `about` says what kind of model it is, `sources` whom to attribute; `figures` are paths of pictures in the bundle.
     """
     rows = evaluation.measurements
     human = [row for row in rows if row.labels == "human"]

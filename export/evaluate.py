@@ -10,8 +10,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from export.dataset import Dataset
-from export.items import Items, items_of
+from export.items import Items
 from export.metrics import Confusion, Interval, Ranking, average_precision, confusion, macro_f1, reliability
 from export.resample import bootstrap, effective_size
 from stream.bundle.evaluation import ANY_HARM, Estimate, Macro, Measurement
@@ -25,7 +24,6 @@ __all__ = [
     "enough_to_bin",
     "enough_to_rank",
     "measure",
-    "measure_items",
     "measure_macro",
     "parts_of",
 ]
@@ -47,19 +45,7 @@ Labelled = Literal["human", "silver"]
 _Name = TypeVar("_Name", int, str)
 
 
-def measure(
-    probabilities: NDArray[np.float64],
-    data: Dataset,
-    *,
-    harms: tuple[str, ...],
-    act_at: NDArray[np.float64] | None = None,
-) -> tuple[Measurement, ...]:
-    """Measure the n texts of `data`, whose (n, h) probabilities these are; `act_at` is (h,), by default 0.5."""
-    act_at = np.full(len(harms), 0.5) if act_at is None else act_at
-    return measure_items(items_of(data, probabilities, act_at), harms=harms)
-
-
-def measure_items(items: Items, *, harms: tuple[str, ...], with_small: bool = False) -> tuple[Measurement, ...]:
+def measure(items: Items, *, harms: tuple[str, ...], with_small: bool = False) -> tuple[Measurement, ...]:
     """Measure n texts by harm, by who labelled them, and then over all, by each kind of name, and by group.
 
     Parts that are too small for any figure are left out, unless `with_small` asks for their numbers.
@@ -252,8 +238,9 @@ def _estimate(value: float, interval: Interval) -> Estimate:
 
 
 def _share(hits: NDArray[np.bool_], clusters: NDArray[np.int64]) -> Estimate:
-    """A share with Wilson's interval at the effective number of independent texts; unlike a bootstrap it has width at
-    rates of 0 and 1, where good models are.
+    """A share with Wilson's interval at the effective number of independent texts.
+
+    Unlike a bootstrap it has width at rates of 0 and 1, where good models are.
     """
     value = float(hits.mean())
     size = effective_size(clusters)

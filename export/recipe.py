@@ -24,7 +24,7 @@ from export.counterfactual import Answers, Sentence, load_templates, measure_cou
 from export.curves import curves
 from export.dataset import HARMS, Dataset, read_dataset
 from export.errors import ExportError
-from export.evaluate import average_precision_change, measure_items, measure_macro
+from export.evaluate import average_precision_change, measure, measure_macro
 from export.figures import draw_precision_recall, draw_reliability, draw_terms
 from export.items import items_of
 from export.logits import Model, text_logits
@@ -135,7 +135,7 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
     evaluation = Evaluation(
         created_at=created_at,
         split_rows=splits.sizes(),
-        measurements=measure_items(items, harms=HARMS),
+        measurements=measure(items, harms=HARMS),
         conversion=_conversion(parity, logits, _logits(TorchModel(candidate.trained), testing), testing.data),
         macro=measure_macro(items, harms=HARMS),
         act_at=dict(zip(HARMS, thresholds.act_at.tolist(), strict=True)),

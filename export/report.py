@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from export.counterfactual import load_templates, measure_counterfactual
 from export.curves import HarmCurves, curves, kinds_of
 from export.errors import ExportError
-from export.evaluate import measure_items, measure_macro
+from export.evaluate import measure, measure_macro
 from export.figures import draw_precision_recall, draw_reliability, draw_terms
 from export.labelled import Unusable
 from export.page import gap_table, html_page, html_table, macro_table, measurement_table, picture, section
@@ -67,7 +67,7 @@ def evaluate_bundle(judge: Judge, paths: Sequence[Path], *, part: str | None, sa
     scored = score([judge], paths, part=part, say=say)
     say(f"measuring {len(scored.ids):,} texts; {scored.unusable.count:,} lines could not be used")
     (items,) = scored.items
-    measurements = measure_items(items, harms=judge.harms, with_small=True)
+    measurements = measure(items, harms=judge.harms, with_small=True)
     macro = measure_macro(items, harms=judge.harms)
     say("asking about people in sentences that differ in nothing else")
     return Report(

@@ -142,7 +142,7 @@ class AxisFairness(_Strict):
 
 
 class DialectFairness(_Strict):
-    """Harmless sentences in African American English (AAE) and standardised English (SAE); differences are AAE - SAE."""
+    """Harmless sentences in African American (AAE) and standardised English (SAE); differences are AAE - SAE."""
 
     pairs: Rows
     aae_false_positive_rate: Estimate
