@@ -14,9 +14,10 @@ from export.metrics import CALIBRATION_BINS, Curve, Reliability, reliability
 
 __all__ = ["BINS", "Bounds", "ScoreHistogram"]
 
-BINS = 4096
-"""Bins of the grid: 66 kB for one harm, and average precision within 0.001 where scores are spread. The most that S02
-has: with its 1024, of which scores between 0.02 and 0.98 have a third on the logit, errors reached 0.0014 (measured)."""
+BINS = 32_768
+"""Bins of the grid: half a megabyte for one harm. S02 has 1024, evenly over [0, 1] and for scores that are spread over
+it; on the logit most scores share a third of the bins, and 1024 of them were off by up to 0.005 in average precision
+and 0.003 in optimal F1, this many by up to 0.0006 in either (400 shapes of 20,000 scores)."""
 
 _LOGIT_RANGE = 12.0
 """Bins are equal on the logit in [-12, 12]: moderation scores crowd near 0, where bins on the score would be few."""

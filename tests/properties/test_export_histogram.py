@@ -79,11 +79,11 @@ def test_unknown_labels_are_not_counted() -> None:
 
 
 def test_memory_does_not_grow() -> None:
-    """A million items are held in the same few kilobytes as none."""
+    """A million items are held in the same memory as none."""
     generator = np.random.default_rng(0)
     histogram = ScoreHistogram()
     empty = sum(sys.getsizeof(array) for array in vars(histogram).values())
     for _ in range(10):
         histogram.add(generator.random(100_000), (generator.random(100_000) < 0.1).astype(np.float64))
     assert histogram.n == 1_000_000
-    assert sum(sys.getsizeof(array) for array in vars(histogram).values()) == empty < 70_000
+    assert sum(sys.getsizeof(array) for array in vars(histogram).values()) == empty < 600_000
