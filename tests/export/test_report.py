@@ -126,7 +126,8 @@ def test_drawn_curves_are_points_of_the_exact_ones(report: Path) -> None:
 
 def test_the_same_texts_give_the_same_bytes(report: Path, data: Path, tmp_path: Path) -> None:
     """Another process, with another hash seed and at another time, writes the same report to the last byte."""
-    command = [sys.executable, "-m", "export", "evaluate", "stub", "--data", data, "--report", tmp_path / "again"]
+    command = [sys.executable, "-m", "export", "evaluate", "stub", "--data", str(data)]
+    command += ["--report", str(tmp_path / "again")]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": "7"})
     first, second = (
         {name: hashlib.sha256(content).hexdigest() for name, content in files_of(folder).items()}
