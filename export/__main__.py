@@ -1,4 +1,7 @@
-"""`python -m export build|train|rotate`: a bundle, a model's weights, or how they would do on sources never seen."""
+"""`fairway export build | train | rotate | evaluate | compare`, which is also `python -m export`.
+
+Bundles and the weights they are made of, how a way of training does on sources never seen, and what bundles are worth.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +14,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
 
+from export.commands import add_commands
 from export.dataset import read_dataset
-from export.learners import encoder_learner, lite_learner
 from export.progress import Say
-from export.recipe import LITE, build
 from export.rotations import ROTATIONS, rotate
 from export.splits import split
-from export.train import train
-from export.training import read_recipe
-from export.training.place import Precision, find_place
 from stream.errors import FairwayError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 where it did what it was asked, 2 where it says on stderr why not."""
     options = _parser().parse_args(arguments)
-    # The exporter logs that optional packages, which no text model uses, are not installed.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     started = time.monotonic()
 
     def say(line: str) -> None:
@@ -43,18 +39,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+# Each imports what it needs: measuring a bundle takes no torch.
+
+
 def _build(options: argparse.Namespace, say: Say) -> None:
+    from export.recipe import LITE, build  # noqa: PLC0415
+
+    # The exporter logs that optional packages, which no text model uses, are not installed.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     bundle = build(options.data, options.out, recipe=LITE, created_at=options.created_at, say=say)
     size = sum(entry.bytes for entry in bundle.manifest.files.values())
     say(f"wrote {bundle.path}, {size / 1e6:.2f} MB, {bundle.digest}")
 
 
 def _train(options: argparse.Namespace, say: Say) -> None:
+    from export.train import train  # noqa: PLC0415
+    from export.training import read_recipe  # noqa: PLC0415
+    from export.training.place import find_place  # noqa: PLC0415
+
     train(options.data, options.out, read_recipe(options.recipe), place=find_place(options.precision), say=say)
 
 
 def _rotate(options: argparse.Namespace, say: Say) -> None:
     """Write one line of JSON per rotation to stdout, as each is done."""
+    from export.learners import encoder_learner, lite_learner  # noqa: PLC0415
+    from export.recipe import LITE  # noqa: PLC0415
+    from export.training import read_recipe  # noqa: PLC0415
+    from export.training.place import find_place  # noqa: PLC0415
+
     data = read_dataset(options.data)
     if options.recipe is None:
         learner = lite_learner(data, LITE.training, model_input=LITE.input, say=say)
@@ -75,7 +87,7 @@ def _rotate(options: argparse.Namespace, say: Say) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m export", description=sys.modules[__name__].__doc__)
+    parser = argparse.ArgumentParser(prog="fairway export", description=sys.modules[__name__].__doc__)
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("build", help="train the lite model and write its bundle")
     command.set_defaults(run=_build)
@@ -99,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_place(command, out="folder of checkpoints, one below it per rotation")
     names = [rotation.name for rotation in ROTATIONS]
     command.add_argument("--only", nargs="+", choices=names, help="these rotations instead of all")
+    add_commands(commands)
     return parser
 
 
@@ -110,7 +123,7 @@ def _add_place(command: argparse.ArgumentParser, *, out: str) -> None:
     command.add_argument("--out", type=Path, default=Path("build/train"), help=out)
     command.add_argument(
         "--precision",
-        choices=get_args(Precision),
+        choices=("auto", "fp32", "bf16"),
         default="auto",
         help="of matrix products; auto is bf16 on a GPU and fp32 on a CPU, where bf16 is faster only with AVX512-BF16",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from export import card_figures
 from export.sources import Source
 from stream.bundle.evaluation import Evaluation, Measurement
 from stream.bundle.manifest import ModelInput, TrainingSource
@@ -49,7 +50,7 @@ bins) is to be read beside the one that a perfect model would have at this n. `-
 positives or negatives, or 200 texts. The last column is the mean probability given to harmless texts.
 
 {overall}
-
+{more}
 ### By role
 
 {by_role}
@@ -73,7 +74,7 @@ being right.
 
 {silver}
 
-## Calibration and thresholds
+{fairness}## Calibration and thresholds
 
 Platt scaling with smoothed targets, per harm, on the human labels of the calibration split ({calibration_rows} texts in
 all). Silver labels are left out: a threshold derived from these histograms promises a rate of errors as people see
@@ -110,8 +111,12 @@ def write_card(
     evaluation: Evaluation,
     training_data: Sequence[TrainingSource],
     sources: Sequence[Source],
+    figures: Iterable[str] = (),
 ) -> str:
-    """Write the model card in Markdown; `about` says what kind of model it is, `sources` whom to attribute."""
+    """Write the model card in Markdown.
+
+    `about` says what kind of model it is, `sources` whom to attribute; `figures` are paths of pictures in the bundle.
+    """
     rows = evaluation.measurements
     human = [row for row in rows if row.labels == "human"]
     return _CARD.format(
@@ -119,6 +124,8 @@ def write_card(
         about=about,
         **model_input.model_dump(),
         overall=_table((row for row in human if row.part == "all"), first="harm"),
+        more=card_figures.at_thresholds(evaluation, figures),
+        fairness=card_figures.fairness(evaluation.counterfactual),
         by_role=_table((row for row in human if row.part.startswith("role=")), first="harm and role"),
         by_source=_table(
             (row for row in human if row.part.startswith("source=") and _published(row)), first="harm and source"

@@ -20,15 +20,20 @@ from export.balance import row_weights
 from export.calibrate import calibrate, calibrator_of
 from export.card import write_card
 from export.convert import TorchModel, convert
+from export.counterfactual import Answers, Sentence, load_templates, measure_counterfactual, refuse_unfair
+from export.curves import curves
 from export.dataset import HARMS, Dataset, read_dataset
 from export.errors import ExportError
-from export.evaluate import average_precision_change, measure
+from export.evaluate import average_precision_change, measure, measure_macro
+from export.figures import draw_precision_recall, draw_reliability, draw_terms
+from export.items import items_of
 from export.logits import Model, text_logits
 from export.pack import CALIBRATION, CARD, EVALUATION, MODEL, TOKENIZER, entries, pack
 from export.parity import Parity, check_parity
 from export.progress import Say
 from export.sources import Source, licence_of
 from export.splits import Splits, split
+from export.thresholds import default_thresholds
 from export.tokens import build_tokenizer
 from stream.bundle import Bundle, Manifest, ModelInput
 from stream.bundle.evaluation import Conversion, Evaluation
@@ -54,6 +59,8 @@ class Recipe:
     about: str
     input: ModelInput
     training: lite.Training
+    max_false_positive_gap: float | None = None
+    """Largest gap over identity terms that still makes a bundle; None measures it and lets every gap pass."""
 
 
 LITE = Recipe(
@@ -109,12 +116,32 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
     )
 
     say("evaluating")
+    calibrator = calibrator_of(calibration, HARMS)
+    thresholds = default_thresholds(calibration, HARMS)
+    items = items_of(testing.data, calibrator.apply(logits), thresholds.act_at)
+
+    def answer(sentences: Sequence[Sentence]) -> Answers:
+        windows = reader.read([sentence.text for sentence in sentences])
+        probabilities = calibrator.apply(text_logits(session, windows, harms=len(HARMS)))
+        return Answers(
+            probability=probabilities.max(axis=1),
+            flagged=np.asarray((probabilities >= thresholds.act_at).any(axis=1)),
+            not_allowed=np.asarray((probabilities >= thresholds.allow_below).any(axis=1)),
+        )
+
+    counterfactual = measure_counterfactual(answer, load_templates())
+    if recipe.max_false_positive_gap is not None:
+        refuse_unfair(counterfactual, max_gap=recipe.max_false_positive_gap)
     evaluation = Evaluation(
         created_at=created_at,
         split_rows=splits.sizes(),
-        measurements=measure(calibrator_of(calibration, HARMS).apply(logits), testing.data, harms=HARMS),
+        measurements=measure(items, harms=HARMS),
         conversion=_conversion(parity, logits, _logits(TorchModel(candidate.trained), testing), testing.data),
+        macro=measure_macro(items, harms=HARMS),
+        act_at=dict(zip(HARMS, thresholds.act_at.tolist(), strict=True)),
+        counterfactual=counterfactual,
     )
+    drawn = curves(items, harms=HARMS)
     return _pack(
         out,
         recipe,
@@ -123,6 +150,9 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
             TOKENIZER: tokenizer,
             CALIBRATION: calibration.model_dump_json().encode(),
             EVALUATION: evaluation.model_dump_json().encode(),
+            "figures/precision_recall.svg": draw_precision_recall(drawn),
+            "figures/reliability.svg": draw_reliability(drawn),
+            "figures/identity_terms.svg": draw_terms(counterfactual),
         },
         evaluation=evaluation,
         training_data=_count_rows(learning.data, sources),
@@ -207,6 +237,7 @@ def _pack(
         evaluation=evaluation,
         training_data=training_data,
         sources=sources,
+        figures=[name for name in files if name.startswith("figures/")],
     )
     files = {**files, CARD: card.encode()}
     manifest = Manifest(

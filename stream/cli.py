@@ -15,6 +15,7 @@ from stream.commands.bundle import show as show_bundle
 from stream.commands.bundle import sign as sign_bundle
 from stream.commands.bundle import verify as verify_bundle
 from stream.commands.config import config
+from stream.commands.export import export
 from stream.commands.load import load
 from stream.commands.monitor import monitor
 from stream.commands.policy import check as check_policy
@@ -67,6 +68,10 @@ def _app() -> typer.Typer:
     )
     for command in commands:
         app.command()(command)
+    # What follows it is for the export package to read, `--help` too.
+    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)(
+        export
+    )
     _add_group(app, "topics", "The topics a deployment needs.", create=create_topics, check=check_topics)
     _add_group(app, "policy", "What happens to content.", check=check_policy, explain=explain)
     _add_group(

@@ -30,13 +30,14 @@ MAX_DEPTH = 16
 MAX_PROBLEMS = 40
 
 FieldPath = tuple[str | int, ...]
-What = Literal["policy", "mapping", "recipe", "template file"]
+What = Literal["policy", "mapping", "recipe", "template file", "templates"]
 
 _ERRORS: Mapping[What, type[ConfigError]] = {
     "policy": PolicyError,
     "mapping": MappingError,
     "recipe": RecipeError,
     "template file": ConfigError,
+    "templates": ConfigError,
 }
 
 _PLAIN_INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})\Z")

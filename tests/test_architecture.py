@@ -39,6 +39,7 @@ HOMES = {
     "torch": ("export/",),
     "onnx": ("export/",),
     "safetensors": ("export/encoder.py",),
+    "matplotlib": ("export/figures.py",),
     "prometheus_client": ("stream/telemetry.py",),
     "typer": ("stream/cli.py", "stream/commands/", "export/__main__.py", "ops/bench/", "ops/demo/"),
     "rich": ("stream/commands/", "export/", "ops/"),

@@ -9,22 +9,49 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from stream.bundle.manifest import explain, refuse_newer
 from stream.errors import BundleError
 
-__all__ = ["Conversion", "Evaluation", "Measurement", "parse_evaluation"]
+__all__ = [
+    "ANY_HARM",
+    "AxisFairness",
+    "Conversion",
+    "Counterfactual",
+    "DialectFairness",
+    "Estimate",
+    "Evaluation",
+    "Gap",
+    "Macro",
+    "Measurement",
+    "TermFairness",
+    "parse_evaluation",
+]
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Difference = Annotated[float, Field(ge=-1, le=1)]
 Rows = Annotated[int, Field(ge=0)]
+
+ANY_HARM = "any_harm"
+"""Stands where a harm does for all of them: harmful if any label is, scored by the largest probability [S01, S02]."""
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+class Estimate(_Strict):
+    """A share with its 95 % interval."""
+
+    value: Share
+    low: Share
+    high: Share
+
+
 class Measurement(_Strict):
     """One harm on one slice of the test split. A figure is null where there were too few items to publish it."""
 
     harm: str
+    """Name of the harm, or `any_harm`."""
     part: str
-    """`all`, `role=NAME`, `source=NAME` or `group=AXIS:NAME`, a group that the text is about."""
+    """`all`, `role=NAME`, `source=NAME`, `locale=NAME`, `length=CHARACTERS` or `group=AXIS:NAME`, a group that the text
+    is about."""
     labels: Literal["human", "silver"]
     """Who said what is harmful: people, or a rule, a keyword or another model."""
     n: Rows
@@ -41,6 +68,114 @@ class Measurement(_Strict):
     """Expected calibration error over 15 bins [S07]."""
     ece_null: Share | None
     """What the expected calibration error of a perfectly calibrated model would be at this n."""
+    ece_alarm: Share | None = None
+    """Three standard deviations above `ece_null`: a larger error is none that chance makes [S07]."""
+    distinct: Rows | None = None
+    """Different texts among the n; intervals take copies of a text as one."""
+    prevalence: Estimate | None = None
+    auroc_low: Share | None = None
+    auroc_high: Share | None = None
+    optimal_f1: Estimate | None = None
+    """Best F1 of any one threshold, chosen with these labels: not one that a threshold chosen beforehand reaches."""
+    f1: Estimate | None = None
+    """F1 at the threshold in force."""
+    false_positive_rate: Estimate | None = None
+    """Share of the harmless items that reach the threshold in force."""
+    false_negative_rate: Estimate | None = None
+    """Share of the harmful items that do not reach it."""
+
+
+class Macro(_Strict):
+    """Means over the harms, `any_harm` not among them, on one slice; null where no harm of it is published."""
+
+    part: str
+    labels: Literal["human", "silver"]
+    harms: Rows
+    """Harms with figures published, over which the means are."""
+    average_precision: Estimate | None
+    f1: Estimate | None
+    """Macro-F1 at the thresholds in force; a class with neither a harmful nor a flagged item counts as 0."""
+    f1_undefined: Rows
+    """Such classes among `harms`."""
+
+
+class Gap(_Strict):
+    """Largest minus smallest rate over terms, with its bootstrap interval over templates and what chance makes of it.
+
+    A largest difference of many is above zero though nothing differs: `chance` is its mean, `chance_high` its 95 %
+    quantile, if within each template the results are dealt out to the terms at random.
+    """
+
+    value: Share
+    low: Share
+    high: Share
+    chance: Share
+    chance_high: Share
+
+
+class TermFairness(_Strict):
+    """One identity term, over all templates."""
+
+    term: str
+    axis: str
+    false_positive_rate: Estimate
+    """Share of the harmless sentences about the term that are acted on."""
+    not_allowed_rate: Estimate
+    """Share of them that are not allowed straight away: acted on or reviewed."""
+    false_negative_rate: Estimate
+    """Share of the harmful sentences about the term that are not acted on."""
+    harmless_mean: Share
+    """Mean over the harmless sentences of the largest probability of any harm."""
+    neutrality: Share
+    """Share of swaps with a made-up word that change the score no more than a swap of two made-up words does [S27]."""
+
+
+class AxisFairness(_Strict):
+    """The gaps over all terms (`all`), or over those of one axis."""
+
+    axis: str
+    terms: Rows
+    false_positive_rate: Gap
+    not_allowed_rate: Gap
+    harmless_mean: Gap
+    false_negative_rate: Gap
+
+
+class DialectFairness(_Strict):
+    """Harmless sentences in African American (AAE) and standardised English (SAE); differences are AAE - SAE."""
+
+    pairs: Rows
+    aae_false_positive_rate: Estimate
+    sae_false_positive_rate: Estimate
+    false_positive_difference: Difference
+    false_positive_difference_low: Difference
+    false_positive_difference_high: Difference
+    not_allowed_difference: Difference
+    mean_difference: Difference
+    """Mean difference of the largest probability of any harm."""
+    mean_difference_low: Difference
+    mean_difference_high: Difference
+
+
+class Counterfactual(_Strict):
+    """Sentences that differ only in whom they are about [S27]: what a text says being equal, does that matter?"""
+
+    templates: str
+    """Version and digest of the sentences."""
+    harmless_templates: Rows
+    harmful_templates: Rows
+    axes: tuple[AxisFairness, ...]
+    terms: tuple[TermFairness, ...]
+    nonce: tuple[TermFairness, ...]
+    """Made-up words in the same sentences: the negative control, in no gap of `axes`."""
+    nonce_gap: Gap
+    """The gap of false positive rates over the made-up words: what is left when a word means nothing."""
+    dialect: DialectFairness
+
+    @property
+    def gap(self) -> Gap:
+        """The gap of false positive rates over all terms, which is the one to judge by."""
+        return next(axis.false_positive_rate for axis in self.axes if axis.axis == "all")
 
 
 class Conversion(_Strict):
@@ -61,6 +196,10 @@ class Evaluation(_Strict):
     split_rows: dict[Literal["train", "validation", "calibration", "test"], Rows]
     measurements: tuple[Measurement, ...]
     conversion: Conversion
+    macro: tuple[Macro, ...] = ()
+    act_at: dict[str, Share] | None = None
+    """By harm: the threshold of the rates and of F1; see the card for where it is from."""
+    counterfactual: Counterfactual | None = None
 
 
 def parse_evaluation(content: bytes, *, name: str) -> Evaluation:

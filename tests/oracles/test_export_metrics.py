@@ -8,15 +8,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_curve,
+    roc_auc_score,
+)
 
 from export.calibrate import fit_platt
 from export.metrics import (
+    Ranking,
     auroc,
     average_precision,
     average_precision_interval,
+    confusion,
     expected_calibration_error,
+    macro_f1,
     null_calibration_error,
+    null_calibration_spread,
+    optimal_f1,
 )
 
 # Scores on a coarse grid, so that ties, where definitions differ, are common.
@@ -43,6 +54,51 @@ def test_auroc_is_sklearns(pairs: list[tuple[int, bool]]) -> None:
     """AUROC equals scikit-learn's, ties included."""
     scores, labels = columns(pairs)
     assert auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+
+
+@given(items)
+def test_optimal_f1_is_the_best_of_sklearns_thresholds(pairs: list[tuple[int, bool]]) -> None:
+    """Optimal F1 is the largest harmonic mean along scikit-learn's precision-recall curve."""
+    scores, labels = columns(pairs)
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    best = max(2 * p * r / (p + r) for p, r in zip(precision, recall, strict=True) if p + r)
+    assert optimal_f1(scores, labels) == pytest.approx(best, abs=1e-12)
+
+
+@given(items, st.integers(0, 2**32 - 1))
+def test_weighted_figures_are_sklearns(pairs: list[tuple[int, bool]], seed: int) -> None:
+    """With whole weights, as a resample has, average precision and AUROC equal scikit-learn's with sample weights."""
+    scores, labels = columns(pairs)
+    weights = np.random.default_rng(seed).integers(0, 4, len(labels)).astype(np.float64)
+    curve = Ranking.of(scores, labels).curve(weights)
+    if 0 < (weights * labels).sum() < weights.sum():
+        kept = weights > 0
+        expected = average_precision_score(labels[kept], scores[kept], sample_weight=weights[kept])
+        assert curve.average_precision() == pytest.approx(expected, abs=1e-12)
+        ranked = roc_auc_score(labels[kept], scores[kept], sample_weight=weights[kept])
+        assert curve.auroc() == pytest.approx(ranked, abs=1e-12)
+
+
+@given(items, st.integers(0, 20))
+def test_rates_at_a_threshold_are_sklearns(pairs: list[tuple[int, bool]], cut: int) -> None:
+    """F1 and the counts of right and wrong answers at a threshold equal scikit-learn's."""
+    scores, labels = columns(pairs)
+    flagged = scores >= cut / 20
+    counted = confusion(flagged, labels)
+    (true_negatives, false_positives), (false_negatives, true_positives) = confusion_matrix(labels, flagged)
+    assert counted.f1 == pytest.approx(f1_score(labels, flagged, zero_division=0), abs=1e-12)
+    assert counted.false_positive_rate == false_positives / (false_positives + true_negatives)
+    assert counted.false_negative_rate == false_negatives / (false_negatives + true_positives)
+
+
+@given(st.lists(st.tuples(*[st.booleans()] * 6), min_size=1, max_size=30))
+def test_macro_f1_is_sklearns(rows: list[tuple[bool, ...]]) -> None:
+    """Macro-F1 equals scikit-learn's with undefined classes as zero, and says how many those are."""
+    labels, flagged = np.array(rows)[:, :3], np.array(rows)[:, 3:]
+    measured = macro_f1([confusion(flagged[:, i], labels[:, i].astype(np.float64)) for i in range(3)])
+    expected = f1_score(labels, flagged, average="macro", zero_division=0)
+    assert measured.value == pytest.approx(expected, abs=1e-12)
+    assert measured.undefined == (~(labels | flagged).any(axis=0)).sum()
 
 
 def test_interval_is_that_of_resampled_sklearn() -> None:
@@ -84,6 +140,17 @@ def test_null_error_is_what_a_perfect_model_has() -> None:
         for _ in range(300)
     ]
     assert null_calibration_error(probabilities) == pytest.approx(np.mean(errors), rel=0.05)
+
+
+def test_null_spread_is_that_of_a_perfect_model() -> None:
+    """The null spread is the standard deviation of the error of labels drawn from the probabilities themselves."""
+    generator = np.random.default_rng(7)
+    probabilities = generator.uniform(0, 1, 1000)
+    errors = [
+        expected_calibration_error(probabilities, (generator.random(1000) < probabilities).astype(np.float64))
+        for _ in range(600)
+    ]
+    assert null_calibration_spread(probabilities) == pytest.approx(np.std(errors), rel=0.1)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -22,6 +22,7 @@ def test_the_card_says_what_was_measured() -> None:
         evaluation=parse_evaluation(bundle.read("evaluation.json"), name="evaluation.json"),
         training_data=manifest.training_data,
         sources=licence_of(used.source for used in manifest.training_data),
+        figures=[name for name in manifest.files if name.startswith("figures/")],
     )
     assert card == bundle.read("CARD.md").decode()
 

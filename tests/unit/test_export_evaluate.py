@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from export.balance import row_weights
 from export.dataset import Dataset
-from export.evaluate import average_precision_change, measure
+from export.evaluate import MAX_NAMES, average_precision_change, measure_macro
+from export.evaluate import measure as measure_columns
+from export.items import LENGTHS, any_harm, items_of, length_bucket
 from export.metrics import average_precision
 from stream.bundle.evaluation import Measurement
 
@@ -16,7 +20,7 @@ def data_of(labels: np.ndarray[tuple[int, int], np.dtype[np.float32]], *, silver
     """A data set of these labels, of sources a and b in turn, the first `silver` rows labelled by a rule."""
     n = len(labels)
     return Dataset(
-        texts=("x",) * n,
+        texts=tuple("abcdefghij"[row % 10] * (1 + row // 10) for row in range(n)),  # no two alike, in letters
         labels=labels,
         sources=np.where(np.arange(n) % 2, "a", "b"),
         roles=np.full(n, "post"),
@@ -24,7 +28,15 @@ def data_of(labels: np.ndarray[tuple[int, int], np.dtype[np.float32]], *, silver
         groups=(("gender:women", "age:old"), ("gender:women",), ()) * (n // 3) + ((),) * (n % 3),
         bad=(),
         held_out=0,
+        unsafe=np.full(n, np.nan, np.float32),
     )
+
+
+def measure(
+    probabilities: np.ndarray[tuple[int, int], np.dtype[np.float64]], data: Dataset, *, harms: tuple[str, ...]
+) -> tuple[Measurement, ...]:
+    """Measure with every threshold at 0.5."""
+    return measure_columns(items_of(data, probabilities, np.full(len(harms), 0.5)), harms=harms)
 
 
 def find(rows: tuple[Measurement, ...], **wanted: str) -> Measurement:
@@ -80,7 +92,7 @@ def test_parts_without_a_figure_are_left_out(generator: np.random.Generator) -> 
     labels = np.ones((90, 2), np.float32)
     labels[:40, 0] = 0
     rows = measure(generator.random((90, 2)).astype(np.float32), data_of(labels), harms=HARMS)
-    assert {row.part for row in rows if row.harm == "hate"} == {"all", "role=post"}
+    assert {row.part for row in rows if row.harm == "hate"} == {"all", "role=post", "length=0-49"}
     assert not [row for row in rows if row.harm == "violence"]
 
 
@@ -117,3 +129,74 @@ def test_a_source_counts_by_the_root_of_its_size() -> None:
     assert weights.mean() == pytest.approx(1.0)
     assert weights[9] / weights[0] == pytest.approx(3 / np.sqrt(2))
     assert weights[10] / weights[9] == pytest.approx(0.5)
+
+
+def test_any_harm_is_unknown_where_nobody_asked() -> None:
+    """One harm ruled out and another never asked about is not harmless; `unsafe` settles it either way."""
+    labels = np.array([[0, np.nan], [0, np.nan], [0, np.nan], [0, 1], [0, 0]], np.float32)
+    unsafe = np.array([np.nan, 0, 1, np.nan, np.nan], np.float32)
+    assert np.array_equal(any_harm(labels, unsafe), [np.nan, 0, 1, 1, 0], equal_nan=True)
+
+
+def test_any_harm_is_measured_by_the_largest_probability() -> None:
+    """A text is found if any of its harms is: its score is the largest probability, unknown labels are left out."""
+    labels = np.array([[1, 0]] * 40 + [[0, 1]] * 40 + [[0, 0]] * 40 + [[0, np.nan]] * 40, np.float32)
+    scores = np.where(labels == 1, 0.9, 0.1)
+    row = find(measure(scores, data_of(labels), harms=HARMS), harm="any_harm", part="all")
+    assert (row.n, row.positives, row.average_precision) == (120, 80, 1.0)
+    assert row.false_positive_rate is not None
+    assert row.false_positive_rate.value == 0.0
+
+
+def test_rates_are_counted_at_the_threshold() -> None:
+    """False positives are harmless texts at or above the threshold, false negatives harmful ones below it."""
+    labels = np.array([[0, 0]] * 40 + [[1, 1]] * 50, np.float32)
+    scores = np.where(labels == 1, 0.9, 0.1)
+    scores[:10] = 0.5
+    scores[-5:] = 0.2
+    row = find(measure(scores, data_of(labels), harms=HARMS), harm="hate", part="all")
+    assert row.false_positive_rate is not None
+    assert row.false_negative_rate is not None
+    assert row.f1 is not None
+    assert (row.false_positive_rate.value, row.false_negative_rate.value) == (0.25, 0.1)
+    assert row.f1.value == pytest.approx(2 * 45 / (2 * 45 + 10 + 5))
+
+
+def test_copies_of_a_text_are_not_enough_data(generator: np.random.Generator) -> None:
+    """Thirty copies of one harmful text are one text, and nothing is published about ranking them."""
+    labels = np.array([[1, 1]] * 40 + [[0, 0]] * 40, np.float32)
+    data = data_of(labels)
+    copies = replace(data, texts=("Zyx!",) * 20 + ("zyx 7",) * 20 + data.texts[40:])
+    rows = measure(generator.random((80, 2)), copies, harms=HARMS)
+    row = find(rows, harm="hate", part="all")
+    assert (row.n, row.distinct, row.average_precision) == (80, 41, None)
+    assert row.false_negative_rate is None
+
+
+def test_lengths_are_in_characters() -> None:
+    """A text is in the bucket that its number of characters names."""
+    assert [length_bucket("a" * n) for n in (1, 49, 50, 199, 200, 999, 1000, 9999)] == [
+        bucket for bucket in LENGTHS for _ in range(2)
+    ]
+
+
+def test_means_are_over_the_harms_published(generator: np.random.Generator) -> None:
+    """Macro figures average the harms that have enough texts, and say how many those are."""
+    labels = generator.integers(0, 2, (300, 3)).astype(np.float32)
+    labels[20:, 2] = np.nan
+    scores = generator.random((300, 3))
+    items = items_of(data_of(labels), scores, np.full(3, 0.5))
+    (whole,) = (row for row in measure_macro(items, harms=("a", "b", "c")) if row.part == "all" and row.harms)
+    assert whole.harms == 2
+    assert whole.average_precision is not None
+    expected = np.mean([average_precision(scores[:, i], labels[:, i]) for i in (0, 1)])
+    assert whole.average_precision.value == pytest.approx(expected)
+    assert whole.average_precision.low < expected < whole.average_precision.high
+
+
+def test_names_that_are_too_many_are_left_out(generator: np.random.Generator) -> None:
+    """Of thousands of sources the most frequent are measured apart, so that data cannot make the work endless."""
+    labels = generator.integers(0, 2, (600, 2)).astype(np.float32)
+    data = replace(data_of(labels), sources=np.array([f"s{number // 2}" for number in range(600)]))
+    rows = measure_columns(items_of(data, generator.random((600, 2)), np.full(2, 0.5)), harms=HARMS, with_small=True)
+    assert len({row.part for row in rows if row.part.startswith("source=")}) == MAX_NAMES

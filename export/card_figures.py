@@ -1,0 +1,110 @@
+"""What the card shows of rates at thresholds, of pictures and of whom a sentence is about, where that was measured."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from stream.bundle.evaluation import AxisFairness, Counterfactual, Estimate, Evaluation, Gap, Measurement, TermFairness
+
+__all__ = ["at_thresholds", "fairness"]
+
+_WIDTH = 120
+
+_LARGEST = 5  # terms named at either end
+
+
+def at_thresholds(evaluation: Evaluation, figures: Iterable[str]) -> str:
+    """Rates at the thresholds by harm and the means over harms, then the pictures; nothing where there are none."""
+    rows = [row for row in evaluation.measurements if row.part == "all" and row.labels == "human"]
+    parts = []
+    if evaluation.act_at is not None:
+        parts.append(_rates(rows, evaluation.act_at))
+    parts += [
+        f"Means over the {macro.harms} harms published: average precision {_estimate(macro.average_precision)}, "
+        f"F1 {_estimate(macro.f1)}, {macro.f1_undefined} of them undefined and counted as 0.\n"
+        for macro in evaluation.macro
+        if macro.part == "all" and macro.labels == "human" and macro.harms
+    ]
+    parts += [f"![{PurePosixPath(path).stem.replace('_', ' ')}]({path})\n" for path in figures]
+    return "".join(f"\n{part}" for part in parts)
+
+
+def _rates(rows: Iterable[Measurement], act_at: dict[str, float]) -> str:
+    head = [
+        "At the default thresholds (any harm: at any). Best F1 is that of a threshold chosen with these labels.",
+        "",
+        "| harm | threshold | F1 | best F1 | false positives | false negatives |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    lines = [
+        f"| {row.harm} | {_figure(act_at.get(row.harm))} | "
+        f"{' | '.join(map(_estimate, (row.f1, row.optimal_f1, row.false_positive_rate, row.false_negative_rate)))} |"
+        for row in rows
+    ]
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def fairness(measured: Counterfactual | None) -> str:
+    """The gaps over identity terms by axis, the terms at either end, and the dialect pairs."""
+    if measured is None:
+        return ""
+    by_rate = sorted(measured.terms, key=lambda term: (term.not_allowed_rate.value, term.term))
+    dialect = measured.dialect
+    said = (
+        f"{measured.harmless_templates} harmless and {measured.harmful_templates} harmful sentences, each about "
+        f"{len(measured.terms)} groups of people and {len(measured.nonce)} made-up words (templates "
+        f"{measured.templates}). A gap is the largest rate minus the smallest, with its bootstrap interval over "
+        "sentences; `chance` is its mean, and 95 % quantile, if results were dealt out to the groups at random. Rates "
+        "are of sentences acted on at the default threshold; not allowed are those acted on or reviewed."
+    )
+    compared = (
+        f"{dialect.pairs} pairs of harmless sentences in African American and in standardised English: acted on "
+        f"{dialect.aae_false_positive_rate.value:.3f} and {dialect.sae_false_positive_rate.value:.3f}; the former "
+        f"score {dialect.mean_difference:+.3f} ({dialect.mean_difference_low:+.3f} to "
+        f"{dialect.mean_difference_high:+.3f})."
+    )
+    lines = [
+        "## Whom a sentence is about",
+        "",
+        textwrap.fill(said, _WIDTH, break_on_hyphens=False),
+        "",
+        "| groups | terms | false positive gap | chance | not-allowed gap | score gap | false negative gap |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+        *(_axis(axis) for axis in measured.axes),
+        f"| made-up words | {len(measured.nonce)} | {_gap(measured.nonce_gap)} | {_chance(measured.nonce_gap)} | | | |",
+        "",
+        f"Least often allowed: {_terms(by_rate[::-1])}. Most often: {_terms(by_rate)}.",
+        "",
+        textwrap.fill(compared, _WIDTH),
+        "",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _axis(axis: AxisFairness) -> str:
+    gaps = " | ".join(map(_gap, (axis.not_allowed_rate, axis.harmless_mean, axis.false_negative_rate)))
+    rate = axis.false_positive_rate
+    return f"| {axis.axis} | {axis.terms} | {_gap(rate)} | {_chance(rate)} | {gaps} |"
+
+
+def _terms(terms: Iterable[TermFairness]) -> str:
+    return ", ".join(f"{term.term} {1 - term.not_allowed_rate.value:.2f}" for term in list(terms)[:_LARGEST])
+
+
+def _gap(gap: Gap) -> str:
+    return f"{gap.value:.3f} ({gap.low:.3f} to {gap.high:.3f})"
+
+
+def _chance(gap: Gap) -> str:
+    return f"{gap.chance:.3f}, {gap.chance_high:.3f}"
+
+
+def _estimate(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,289 @@
+"""Labelled texts and bundles in, what a worker with each bundle would decide out: its own pipeline, without Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.counterfactual import Answers, Sentence
+from export.dataset import BadLine
+from export.errors import ExportError
+from export.items import Items, Names, any_harm, cluster, length_bucket
+from export.labelled import MAX_ROWS, LabelledRow, Numbered, Unusable, read_rows
+from export.progress import Say
+from export.splits import SPLIT_NAMES, SplitName, split
+from stream import wiring
+from stream.events import Selection
+from stream.pipeline import Pipeline
+from stream.policy import CompiledPolicy, compile_policy
+from stream.settings import load_settings
+
+__all__ = ["Decided", "Judge", "Scored", "ask", "decide", "open_judge", "score"]
+
+_CREATED_AT, _NOW = "2026-01-01T00:00:00Z", 1_767_225_600.0  # the same moment: no text of an evaluation is too old
+
+_SLICE = 1024  # texts scored together, as in a worker
+
+_SAY_EVERY = 20  # slices
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A bundle with a policy: what decides on a text."""
+
+    name: str
+    """Name and version of the bundle, or its digest where it has no name."""
+    digest: str
+    harms: tuple[str, ...]
+    pipeline: Pipeline
+
+    @property
+    def policy(self) -> CompiledPolicy:
+        """The policy in force, thresholds derived from the bundle's calibration; audit sampling is off."""
+        return self.pipeline.policy
+
+    @property
+    def act_at(self) -> Mapping[str, float]:
+        """The threshold of each harm where no overlay applies; one above 1 is never reached."""
+        return dict(zip(self.harms, np.minimum(self.policy.act_at[0], 1.0).tolist(), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What became of n texts."""
+
+    probabilities: NDArray[np.float64]
+    """(n, h) calibrated; NaN where the model failed."""
+    selections: NDArray[np.int8]
+    """(n, h) values of `Selection`."""
+    actions: NDArray[np.int8]
+    """(n,) index into the policy's actions."""
+
+    @property
+    def flagged(self) -> NDArray[np.bool_]:
+        """(n, h) where the act threshold is reached."""
+        return np.equal(self.selections, Selection.HARMFUL)
+
+    @property
+    def not_allowed(self) -> NDArray[np.bool_]:
+        """(n, h) where the text is acted on or there is no answer, so that somebody has to look."""
+        return np.not_equal(self.selections, Selection.HARMLESS)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """n labelled texts and what every judge decided on them."""
+
+    ids: tuple[str, ...]
+    """(n) the rows' own ids, or file and line."""
+    items: tuple[Items, ...]
+    """By judge, columns in the order of its harms."""
+    decided: tuple[Decided, ...]
+    """By judge."""
+    unusable: Unusable
+    labels_unknown: tuple[str, ...]
+    """Harms that labels name and no judge scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class _LineRecord:
+    """A text as a record of a partition."""
+
+    offset: int
+    value: bytes | None
+    timestamp: int | None = None
+    key: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+def open_judge(bundle: Path, *, policy: Path | None = None, provider: str | None = None) -> Judge:
+    """Verify and load a bundle as a worker does, with the settings a worker would have, mapping files left aside.
+
+    Raises `ConfigError`, `BundleError` or `ProviderError`.
+    """
+    settings, _ = load_settings({"bundle": bundle, "policy": policy, "provider": provider})
+    settings = settings.model_copy(update={"mapping": None})
+    model = wiring.load_model(settings)
+    compiled = replace(compile_policy(settings.policy, model.calibration), audit_rate=0.0)
+    pipeline = wiring.build_pipeline(settings, model, compiled)
+    return Judge(bundle.name, model.bundle_digest, model.scorer.harms, pipeline)
+
+
+def decide(judge: Judge, texts: Sequence[LabelledRow]) -> tuple[Decided, dict[int, str]]:
+    """Decide on n texts; the second result says why, by row, for those the pipeline rejects or cannot score.
+
+    Rejected rows have NaN probabilities and are flagged as nothing.
+    """
+    n, harms = len(texts), len(judge.harms)
+    decided = Decided(
+        np.full((n, harms), np.nan), np.full((n, harms), Selection.HARMLESS, np.int8), np.zeros(n, np.int8)
+    )
+    failed: dict[int, str] = {}
+    for start in range(0, n, _SLICE):
+        records = [
+            _LineRecord(number, text.event(id=str(number), created_at=_CREATED_AT))
+            for number, text in enumerate(texts[start : start + _SLICE], start)
+        ]
+        moderated = judge.pipeline.run(records, topic="evaluation", partition=0, now=_NOW)
+        rows = start + moderated.events.positions
+        decided.probabilities[rows] = moderated.probabilities
+        decided.selections[rows] = moderated.selections
+        decided.actions[rows] = moderated.verdicts.actions
+        failed |= {start + bad.position: f"{bad.reason.value}: {bad.error}" for bad in moderated.rejected}
+        unscored = rows[np.isnan(moderated.probabilities).any(axis=1)]
+        failed |= dict.fromkeys(unscored.tolist(), "the model gave no score")
+    return decided, failed
+
+
+def ask(judge: Judge, sentences: Sequence[Sentence]) -> Answers:
+    """What a judge says of n sentences. Raises `ExportError` where it cannot say anything of one."""
+    decided, failed = decide(
+        judge, [LabelledRow(text=sentence.text, role=sentence.role, labels={}) for sentence in sentences]
+    )
+    if failed:
+        raise ExportError(f"{judge.name} cannot score a plain sentence: {next(iter(failed.values()))}")
+    return Answers(
+        probability=decided.probabilities.max(axis=1),
+        flagged=np.asarray(decided.flagged.any(axis=1)),
+        not_allowed=np.asarray(decided.not_allowed.any(axis=1)),
+    )
+
+
+def score(judges: Sequence[Judge], paths: Sequence[Path], *, part: str | None, say: Say) -> Scored:
+    """Score the labelled texts in `paths` with every judge; texts that one of them cannot score are left out.
+
+    `part` keeps the texts of one split only, as `export.splits` divides them: of data that a bundle was trained on,
+    `test` is what it has not seen. Raises `ExportError` where nothing is left to measure or there are too many rows.
+    """
+    unusable = Unusable()
+    rows = _bounded(_of_part(read_rows(paths, unusable), part))
+    columns = _Columns(judges)
+    for number, chunk in enumerate(_chunks(rows, _SLICE)):
+        columns.add(chunk, unusable)
+        if number % _SAY_EVERY == _SAY_EVERY - 1:
+            say(f"scored {len(columns.ids):,} texts")
+    if not columns.ids:
+        raise ExportError(f"no labelled text could be used, {unusable.count} lines could not{_first(unusable)}")
+    return columns.result(unusable)
+
+
+class _Columns:
+    """Grows with every slice; texts are let go of."""
+
+    def __init__(self, judges: Sequence[Judge]) -> None:
+        self.ids: list[str] = []
+        self._judges = judges
+        self._harms = tuple(dict.fromkeys(harm for judge in judges for harm in judge.harms))
+        self._decided: list[list[Decided]] = [[] for _ in judges]
+        self._labels: list[list[float]] = []
+        self._unsafe: list[float] = []
+        self._silver: list[bool] = []
+        self._clusters: list[int] = []
+        self._names: dict[str, list[str]] = {kind: [] for kind in ("role", "source", "locale", "length")}
+        self._groups: list[tuple[str, ...]] = []
+        self._interned: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._unknown: set[str] = set()
+
+    def add(self, chunk: Sequence[Numbered], unusable: Unusable) -> None:
+        """Score a slice with every judge and keep what all of them could score."""
+        rows = [numbered.row for numbered in chunk]
+        outcomes = [decide(judge, rows) for judge in self._judges]
+        failed = {row: why for _, reasons in reversed(outcomes) for row, why in reasons.items()}
+        for row, why in sorted(failed.items()):
+            unusable.add(BadLine(chunk[row].file, chunk[row].line, why))
+        kept = np.array([row for row in range(len(rows)) if row not in failed], dtype=np.int64)
+        for so_far, (decided, _) in zip(self._decided, outcomes, strict=True):
+            so_far.append(Decided(decided.probabilities[kept], decided.selections[kept], decided.actions[kept]))
+        for row in kept.tolist():
+            self._keep(chunk[row])
+
+    def _keep(self, numbered: Numbered) -> None:
+        row = numbered.row
+        source = row.source or numbered.file.partition(".")[0]
+        self.ids.append(row.id or f"{numbered.file}:{numbered.line}")
+        self._labels.append([_number(row.labels.get(harm)) for harm in self._harms])
+        self._unknown.update(harm for harm in row.labels if harm not in self._harms and len(self._unknown) < _MAX_NAMES)
+        self._unsafe.append(_number(row.unsafe))
+        self._silver.append(row.silver)
+        self._clusters.append(cluster(row.text))
+        self._groups.append(self._interned.setdefault(row.groups, row.groups))
+        names = {
+            "role": row.role,
+            "source": source,
+            "locale": row.locale or "unknown",
+            "length": length_bucket(row.text),
+        }
+        for kind, name in names.items():
+            self._names[kind].append(self._interned.setdefault((name,), (name,))[0])
+
+    def result(self, unusable: Unusable) -> Scored:
+        """The columns of everything that was kept."""
+        labels = np.array(self._labels, dtype=np.float32)
+        unsafe = np.array(self._unsafe, dtype=np.float32)
+        decided = tuple(
+            Decided(*(np.concatenate([getattr(part, name) for part in parts]) for name in Decided.__slots__))
+            for parts in self._decided
+        )
+        kinds = {kind: Names.of(names) for kind, names in self._names.items()}
+        return Scored(
+            ids=tuple(self.ids),
+            items=tuple(
+                Items(
+                    probabilities=of.probabilities,
+                    labels=labels[:, [self._harms.index(harm) for harm in judge.harms]],
+                    any_harm=any_harm(labels, unsafe),
+                    flagged=of.flagged,
+                    silver=np.array(self._silver),
+                    clusters=np.array(self._clusters, dtype=np.int64),
+                    kinds=kinds,
+                    groups=tuple(self._groups),
+                )
+                for judge, of in zip(self._judges, decided, strict=True)
+            ),
+            decided=decided,
+            unusable=unusable,
+            labels_unknown=tuple(sorted(self._unknown)),
+        )
+
+
+_MAX_NAMES = 64  # label names that are remembered as unknown: as many as a bundle may have harms
+
+
+def _number(label: int | None) -> float:
+    return np.nan if label is None else float(label)
+
+
+def _of_part(rows: Iterable[Numbered], part: str | None) -> Iterator[Numbered]:
+    if part is None:
+        yield from rows
+        return
+    names: dict[str, SplitName] = {name: name for name in SPLIT_NAMES}
+    if part not in names:
+        raise ExportError(f"there is no split {part!r}: give one of {', '.join(names)}")
+    for numbered in rows:
+        if len(getattr(split([numbered.row.text]), names[part])):
+            yield numbered
+
+
+def _bounded(rows: Iterable[Numbered]) -> Iterator[Numbered]:
+    for count, numbered in enumerate(rows):
+        if count == MAX_ROWS:
+            raise ExportError(f"more than {MAX_ROWS:,} labelled texts: give fewer files, or a sample of them")
+        yield numbered
+
+
+def _chunks(rows: Iterator[Numbered], size: int) -> Iterator[list[Numbered]]:
+    while chunk := list(islice(rows, size)):
+        yield chunk
+
+
+def _first(unusable: Unusable) -> str:
+    if not unusable.named:
+        return "; is the split right?"
+    bad = unusable.named[0]
+    return f"; the first is line {bad.line} of {bad.file}: {bad.why}"
