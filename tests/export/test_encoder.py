@@ -107,7 +107,7 @@ def test_the_head_reads_the_last_layers_side_by_side() -> None:
     model = EncoderClassifier(Encoder(TINY), harms=5, layers=2).eval()
     ids, mask = rows(6, 12, vocabulary=TINY.vocabulary)
     shorter = copy.deepcopy(model.encoder)
-    shorter.layers = nn.ModuleList(list(shorter.layers)[:-1])
+    shorter.layers = shorter.layers[:-1]
     with torch.no_grad():
         below, last = (EncoderClassifier(encoder, harms=5).pool(ids, mask) for encoder in (shorter, model.encoder))
         torch.testing.assert_close(model.pool(ids, mask), torch.cat([below, last], dim=-1))

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from ops.bench.quantised import Comparison, compare, total_ratio
-from stream.bundle import load
 from stream.scoring.session import OnnxSession, open_session
 from stream.scoring.tokenize import ModelInputs
-
-LITE = Path(__file__).parents[2] / "models" / "lite"
+from tests.bundles import lite
 
 
 class Recorded(OnnxSession):
@@ -31,8 +27,8 @@ class Recorded(OnnxSession):
 
 def test_both_sides_run_the_same_batches_in_turns() -> None:
     """Both models get the same batches, alternately, as many rows as make the tokens asked for."""
-    lite = load(LITE)
-    session = open_session(lite.read("model.onnx"), "cpu", harms=len(lite.manifest.harms))
+    bundle = lite()
+    session = open_session(bundle.read("model.onnx"), "cpu", harms=len(bundle.manifest.harms))
     calls: list[tuple[str, bytes]] = []
     sides = [Recorded(session, name, calls) for name in ("quantised", "reference")]
     found = compare(sides[0], sides[1], lengths=(4, 100), tokens=40, rounds=2)

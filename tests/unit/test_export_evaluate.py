@@ -29,6 +29,7 @@ def data_of(labels: np.ndarray[tuple[int, int], np.dtype[np.float32]], *, silver
         bad=(),
         held_out=0,
         unsafe=np.full(n, np.nan, np.float32),
+        prompts=("",) * n,
     )
 
 
