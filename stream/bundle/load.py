@@ -112,6 +112,8 @@ def look(folder: Path) -> dict[str, os.stat_result]:
     """Every file below `folder`, with nothing opened; raise `BundleError` where no bundle looks like that."""
     if not folder.is_dir():
         raise BundleError(f"there is no bundle folder {folder}; `fairway bundle show` takes the folder, not a file")
+    if not os.path.lexists(folder / MANIFEST_NAME):  # first, as that is what is wrong with a folder of anything else
+        raise BundleError(f"{folder} holds no {MANIFEST_NAME}: it is no bundle, or only half of one; fetch it again")
     try:
         found = _walk(folder)
     except OSError as error:
@@ -125,8 +127,6 @@ def look(folder: Path) -> dict[str, os.stat_result]:
     total = sum(status.st_size for status in found.values())
     if total > MAX_BUNDLE_BYTES:
         raise BundleError(f"the files in {folder} have {total} bytes together, a bundle may have {MAX_BUNDLE_BYTES}")
-    if MANIFEST_NAME not in found:
-        raise BundleError(f"{folder} holds no {MANIFEST_NAME}: it is no bundle, or only half of one; fetch it again")
     return found
 
 
