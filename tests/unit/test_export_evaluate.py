@@ -24,6 +24,8 @@ def data_of(labels: np.ndarray[tuple[int, int], np.dtype[np.float32]], *, silver
         groups=(("gender:women", "age:old"), ("gender:women",), ()) * (n // 3) + ((),) * (n % 3),
         bad=(),
         held_out=0,
+        unsafe=np.full(n, np.nan, np.float32),
+        prompts=("",) * n,
     )
 
 
