@@ -78,5 +78,5 @@ def _absorb(head: nn.Sequential, mean: Tensor, spread: Tensor) -> None:
     """Make the head read states as they are instead of standardised ones."""
     first = next(layer for layer in head if isinstance(layer, nn.Linear))
     with torch.no_grad():
-        first.weight /= spread
-        first.bias -= first.weight @ mean
+        first.weight.div_(spread)
+        first.bias.sub_(first.weight @ mean)
