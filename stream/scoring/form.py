@@ -21,7 +21,7 @@ def compose(form: TextForm, texts: Sequence[str], *, roles: Sequence[str], promp
     """
     if form == PLAIN:
         return list(texts)
-    leads: dict[str, str] = {role: lead for role, lead in form.lead.items()}  # noqa: C416 - of any word
+    leads = {str(role): lead for role, lead in form.lead.items()}
     return [
         leads.get(role, "") + _read(form, prompt) + text
         for role, text, prompt in zip(roles, texts, prompts, strict=True)

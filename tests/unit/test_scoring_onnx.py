@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -81,6 +82,7 @@ def make_scorer(tmp_path: Path) -> MakeScorer:
         provider: str = "cpu",
         max_batch_tokens: int = 64,
         max_windows: int = 3,
+        form: dict[str, object] | None = None,
     ) -> OnnxScorer:
         contents = {
             "model.onnx": (ASSETS / model).read_bytes(),
@@ -96,7 +98,7 @@ def make_scorer(tmp_path: Path) -> MakeScorer:
             "created_at": datetime(2026, 1, 1, tzinfo=UTC).isoformat(),
             "harms": harms,
             "roles": ["output"],
-            "input": {"max_tokens": window, "stride": overlap},
+            "input": {"max_tokens": window, "stride": overlap, **({"form": form} if form else {})},
             "artefacts": {"cpu": "model.onnx"},
             "tokenizer": "tokenizer.json",
             "calibration": "calibration.json",
@@ -180,6 +182,22 @@ def test_logits_are_the_models(make_scorer: MakeScorer) -> None:
     scores = make_scorer().score(batch_of("hello", "hate", "KILL hate", "unheard of"))
     assert scores.logits.tolist() == [[-4, -4], [1, -4], [2, 3], [-4, -4]]
     assert scores.logits.dtype == np.float32
+
+
+def test_role_and_prompt_enter_the_text_as_the_manifest_says(make_scorer: MakeScorer) -> None:
+    """Each event is scored as if its text were the lead of its role, the end of its prompt, and the text itself."""
+    form = {"lead": {"output": "hate "}, "prompt_characters": 6, "prompt_end": " "}
+    events = replace(
+        batch_of("hello", None, "hello", "hello"),
+        roles=["output", "output", "post", "prompt"],
+        prompts=["not poison", None, "not poison", None],
+    )
+    plain = make_scorer().score(batch_of("hate poison hello", "poison hello", "hello"))
+    scores = make_scorer(form=form).score(events)
+    np.testing.assert_array_equal(scores.logits[[0, 2, 3]], plain.logits)
+    assert np.isnan(scores.logits[1]).all()
+    without = make_scorer().score(events).logits[[0, 2, 3]]
+    np.testing.assert_array_equal(without, np.repeat(plain.logits[2:], 3, axis=0))
 
 
 def test_scores_are_the_largest_over_windows(make_scorer: MakeScorer) -> None:
