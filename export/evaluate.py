@@ -148,7 +148,9 @@ def _measure_part(
     harmful, harmless = labels == 1, labels == 0
     enough_harmful, enough_harmless = (_is_enough(mask, column.clusters) for mask in (harmful, harmless))
     distinct = len(np.unique(column.clusters))
-    binned = reliability(scores, labels) if enough_to_bin(column.clusters) else None
+    # The largest of several probabilities was never calibrated as the probability of any harm.
+    is_binned = harm != ANY_HARM and enough_to_bin(column.clusters)
+    binned = reliability(scores, labels) if is_binned else None
     ranking = _rank(column) if enough_harmful and enough_harmless else None
     return Measurement(
         harm=harm,

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from stream.bundle.evaluation import Counterfactual, Estimate, Gap, Macro, Measurement
+from stream.bundle.evaluation import ANY_HARM, Counterfactual, Estimate, Gap, Macro, Measurement
 
 __all__ = [
     "NOT_ENOUGH",
@@ -89,13 +89,17 @@ def _measured(row: Measurement) -> Sequence[str]:
         _interval(row.average_precision, row.average_precision_low, row.average_precision_high),
         _interval(row.auroc, row.auroc_low, row.auroc_high),
         *map(_estimate, (row.optimal_f1, row.f1, row.false_positive_rate, row.false_negative_rate)),
-        NOT_ENOUGH if row.ece is None else _alarmed(row.ece, row.ece_alarm),
+        _calibration(row),
         *("" if figure is None else f"{figure:.4f}" for figure in (row.ece_null, row.ece_alarm)),
     )
 
 
-def _alarmed(error: float, alarm: float | None) -> str:
-    return f"{error:.4f}{' (!)' if alarm is not None and error > alarm else ''}"
+def _calibration(row: Measurement) -> str:
+    if row.harm == ANY_HARM:
+        return ""
+    if row.ece is None:
+        return NOT_ENOUGH
+    return f"{row.ece:.4f}{' (!)' if row.ece_alarm is not None and row.ece > row.ece_alarm else ''}"
 
 
 def macro_table(rows: Iterable[Macro]) -> str:

@@ -100,6 +100,22 @@ def test_made_up_words_are_no_part_of_the_gap(templates: Templates) -> None:
     assert (measured.gap.value, measured.nonce_gap.value) == (0.0, 1.0)
 
 
+def test_a_made_up_word_is_not_compared_with_itself(templates: Templates) -> None:
+    """Of eight made-up words on an even scale, the last is within the usual change of six of the seven others."""
+    forms = {form: rank for rank, term in enumerate(templates.nonce) for form in (term.one, term.many)}
+
+    def ask(sentences: Sequence[Sentence]) -> Answers:
+        ranks = [
+            max((r for form, r in forms.items() if form[2:] in sentence.text), default=0) for sentence in sentences
+        ]
+        no = np.zeros(len(sentences), dtype=np.bool_)
+        return Answers(0.1 * np.exp(0.1 * np.array(ranks)), no, no)
+
+    measured = measure_counterfactual(ask, templates)
+    assert measured.nonce[-1].neutrality == pytest.approx(6 / 7)
+    assert measured.nonce[3].neutrality == 1
+
+
 def test_chance_alone_makes_a_gap(templates: Templates) -> None:
     """Results that have nothing to do with the terms show a gap, of the size that is given as chance."""
     generator = np.random.default_rng(5)

@@ -142,9 +142,11 @@ def test_any_harm_is_unknown_where_nobody_asked() -> None:
 def test_any_harm_is_measured_by_the_largest_probability() -> None:
     """A text is found if any of its harms is: its score is the largest probability, unknown labels are left out."""
     labels = np.array([[1, 0]] * 40 + [[0, 1]] * 40 + [[0, 0]] * 40 + [[0, np.nan]] * 40, np.float32)
+    labels = np.repeat(labels, 3, axis=0)
     scores = np.where(labels == 1, 0.9, 0.1)
     row = find(measure(scores, data_of(labels), harms=HARMS), harm="any_harm", part="all")
-    assert (row.n, row.positives, row.average_precision) == (120, 80, 1.0)
+    assert (row.n, row.positives, row.average_precision) == (360, 240, 1.0)
+    assert row.ece is None
     assert row.false_positive_rate is not None
     assert row.false_positive_rate.value == 0.0
 
