@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from export.convertible import convertible
 from export.errors import ExportError
 
 __all__ = [
@@ -173,30 +174,6 @@ class EncoderClassifier(nn.Module):
         return means[0] if len(means) == 1 else torch.cat(means, dim=-1)
 
 
-class _RowLinear(nn.Module):
-    """A linear layer that computes each row by itself: a matrix product of one row alone is added up otherwise."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.weight, self.bias = linear.weight, linear.bias
-
-    def forward(self, states: Tensor) -> Tensor:
-        return (states[:, None, :] * self.weight).sum(dim=-1) + self.bias
-
-
-class _ConvertibleGELU(nn.Module):
-    """GELU in the order of operations that ONNX Runtime finds and replaces by one; the exporter's own is another."""
-
-    def forward(self, states: Tensor) -> Tensor:
-        return states * (1 + torch.erf(states / math.sqrt(2))) * 0.5
-
-
-def _convertible(part: nn.Module) -> nn.Module:
-    if isinstance(part, nn.Linear):
-        return _RowLinear(part)
-    return _ConvertibleGELU() if isinstance(part, nn.GELU) else part
-
-
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=_SPREAD)
@@ -230,11 +207,11 @@ def served(model: EncoderClassifier) -> EncoderClassifier:
     Its head computes each row by itself, so that the converted model gives a text alone the same bits as in company.
     """
     model = copy.deepcopy(model).eval()
-    model.head = nn.Sequential(*map(_convertible, model.head))
+    model.head = nn.Sequential(*map(convertible, model.head))
     width = model.encoder.config.width
     with torch.no_grad():
         for layer in model.encoder.layers:
-            layer.bend = _ConvertibleGELU()
+            layer.bend = convertible(layer.bend)
             attention = layer.attention
             attention.qkv.weight[:width] *= attention.scale
             attention.qkv.bias[:width] *= attention.scale

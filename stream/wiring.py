@@ -95,7 +95,7 @@ def load_model(settings: Settings) -> Model:
         max_windows=settings.max_windows,
     )
     refuse_other_logits(scorer, golden_of(bundle), provider=settings.provider, name=str(settings.bundle))
-    log.info("bundle_loaded", bundle=bundle.digest, signer=bundle.signer)
+    log.debug("bundle_loaded", bundle=bundle.digest, signer=bundle.signer)
     calibration = bundle.calibration
     return Model(scorer, calibration.harms, bundle.digest, bundle.calibration_digest, calibration.created_at)
 
