@@ -67,11 +67,14 @@ class Decoder:
         `now` is seconds since the epoch. Nothing in a record raises.
         """
         latest = now + self._limits.max_future_s
+        plain = [None] * len(records) if self._mapping else read_plain([self._readable(record) for record in records])
         positions: list[int] = []
         rows: list[Row] = []
         rejected: list[Rejected] = []
-        for position, record in enumerate(records):
-            row = self._row(record, latest)
+        for position, (record, found) in enumerate(zip(records, plain, strict=True)):
+            row = found or self._row(record)
+            if not isinstance(row, Refusal):
+                row = self._problem(row, latest) or row
             if isinstance(row, Refusal):
                 rejected.append(Rejected(position, row.reason, row.error))
             else:
@@ -79,21 +82,20 @@ class Decoder:
                 rows.append(row)
         return _batch([records[position] for position in positions], positions, rows), tuple(rejected)
 
-    def _row(self, record: SourceRecord, latest: float) -> Row | Refusal:
-        """One record's event, or why there is none."""
+    def _readable(self, record: SourceRecord) -> bytes | None:
+        raw = record.value
+        return None if raw is None or len(raw) > self._limits.max_event_bytes else raw
+
+    def _row(self, record: SourceRecord) -> Row | Refusal:
+        """One record's event by the careful reader, or why there is none."""
         raw = record.value
         if raw is None:
             return Refusal(RejectReason.TOMBSTONE, "the record has no value; content is not deleted through this topic")
         if len(raw) > self._limits.max_event_bytes:
             error = f"{len(raw)} bytes; {self._limits.max_event_bytes} are read (max_event_bytes)"
             return Refusal(RejectReason.TOO_LARGE, error)
-        row = None if self._mapping else read_plain(raw)
-        if row is None:
-            event = self._read(raw, record)
-            if isinstance(event, Refusal):
-                return event
-            row = row_of(event)
-        return self._problem(row, latest) or row
+        event = self._read(raw, record)
+        return event if isinstance(event, Refusal) else row_of(event)
 
     def _read(self, raw: bytes, record: SourceRecord) -> ContentEvent | Refusal:
         """The event in JSON of our own shape or of a foreign one; slow, and says what is wrong."""

@@ -23,8 +23,6 @@ from stream.pipeline import Moderated
 
 __all__ = ["NO_REVIEW", "REVIEW_WHYS", "DecisionEncoder", "Provenance", "ReviewOptions", "review_whys", "without_event"]
 
-NO_HARMS = b',"harms":{}'
-
 REVIEW_WHYS = tuple(ReviewWhy)
 NO_REVIEW = np.int8(-1)
 
@@ -84,8 +82,10 @@ class DecisionEncoder:
 
     def decisions(self, moderated: Moderated, *, topic: str, partition: int, now: float) -> list[bytes]:
         """Encode the m decisions, in order. `now` is seconds since the epoch."""
+        if not len(moderated.events):
+            return []  # an empty text splits into one number, not none
         encode, actions = self._encode, moderated.policy.actions
-        prefix, same = f"{topic}:{partition}:", self._same(moderated, now)
+        prefix = f"{topic}:{partition}:"
         events, verdicts = moderated.events, moderated.verdicts
         varying = map(
             _Varying,
@@ -106,8 +106,16 @@ class DecisionEncoder:
             moderated.scores.windows.tolist(),
             events.unknown_fields,
         )
-        harms = self._harms(moderated)
-        return [encode(varied)[:-1] + found + same for varied, found in zip(varying, harms, strict=True)]
+        # One call writes all numbers of the batch: a NaN is written as null, and its row is not used.
+        numbers = iter(encode(moderated.probabilities.ravel().tolist())[1:-1].split(b","))
+        heads = [encode(varied)[:-1] for varied in varying]
+        templates = self._templates(moderated, now)
+        return [
+            template % values
+            for template, values in zip(
+                templates, zip(heads, *[numbers] * len(self._provenance.harms), strict=True), strict=True
+            )
+        ]
 
     def _same(self, moderated: Moderated, now: float) -> bytes:
         """Encode what is the same for every decision of a batch, from the comma after the harms to the last brace."""
@@ -124,31 +132,29 @@ class DecisionEncoder:
         }
         return b"," + self._encode(fields)[1:]
 
-    def _harms(self, moderated: Moderated) -> list[bytes]:
-        """Encode per event what was found about each harm, from the comma before; empty where nothing was scored."""
-        width = len(self._provenance.harms)
-        # One call writes all numbers of the batch: a NaN is written as null, and its row is not used.
-        numbers = self._encode(moderated.probabilities.ravel().tolist())[1:-1].split(b",")
-        templates: dict[tuple[int, bytes], bytes] = {}
-        out: list[bytes] = []
-        start = 0
-        for ruleset, selection, scored in zip(
+    def _templates(self, moderated: Moderated, now: float) -> list[bytes]:
+        """What is around the varying fields and the probabilities of each event, with `%b` where they go.
+
+        There are few combinations in a batch, and equal templates are one object.
+        """
+        same = self._same(moderated, now).replace(b"%", b"%%")
+        known: dict[tuple[int, bytes, bool], bytes] = {}
+        keys = zip(
             moderated.rulesets.tolist(),
             _rows(moderated.selections),
             moderated.scores.scored.tolist(),
             strict=True,
-        ):
-            key = (ruleset, selection)
-            template = templates.get(key)
-            if template is None:
-                template = templates[key] = self._template(moderated, ruleset, selection)
-            out.append(template % tuple(numbers[start : start + width]) if scored else NO_HARMS)
-            start += width
-        return out
+        )
+        return [
+            known[key] if key in known else known.setdefault(key, b"%b" + self._harms(moderated, *key) + same)
+            for key in keys
+        ]
 
-    def _template(self, moderated: Moderated, ruleset: int, selections: bytes) -> bytes:
-        """Write the harms of one rule set and selection, with `%b` where the probabilities go."""
+    def _harms(self, moderated: Moderated, ruleset: int, selections: bytes, scored: bool) -> bytes:
+        """Write the harms of one rule set and selection, from the comma before, with `%b` where probabilities go."""
         policy, encode = moderated.policy, self._encode
+        if not scored:
+            return b',"harms":{%s}' % (b"%.0b" * len(selections))  # takes each number and writes none of it
         harms = [
             b'%b:{"probability":%%b,"selection":%b,"act_at":%b,"allow_below":%b}'
             % (

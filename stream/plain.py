@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from stream.events import MAX_GROUP_VALUES, MAX_GROUPS, SCHEMA_VERSION, Image, label, rfc3339
+from stream.events import MAX_GROUP_VALUES, MAX_GROUPS, SCHEMA_VERSION, Image, label
 from stream.strictjson import is_free_of_repeats
 
 __all__ = ["NO_GROUPS", "NO_NAMES", "Row", "read_plain"]
@@ -54,7 +54,7 @@ class _Generator(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """`ContentEvent` without images and unknown fields; what is not there stays unset, so that keys can be counted."""
+    """`ContentEvent` without images and unknown fields. What is not there stays unset, and is not written again."""
 
     id: _Identifier
     created_at: str
@@ -71,55 +71,72 @@ class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     schema_version: Annotated[int, Meta(ge=1, le=SCHEMA_VERSION)] | UnsetType = UNSET
 
 
+_Times = list[Annotated[datetime, Meta(tz=True)]]
+
 _decode = msgspec.json.Decoder(_Plain).decode
-_astuple = msgspec.structs.astuple
-_FIELDS = len(_Plain.__struct_fields__)
+_encode = msgspec.json.Encoder().encode
 
 
-def read_plain(raw: bytes) -> Row | None:
-    """Read one event, whole and with one reading only; None where the careful reader has to look."""
+def read_plain(raws: Sequence[bytes | None]) -> list[Row | None]:
+    """Read n events, each whole and with one reading only; None where the careful reader has to look."""
+    positions: list[int] = []
+    events: list[_Plain] = []
+    for position, raw in enumerate(raws):
+        try:
+            event = _decode(raw)  # type: ignore[arg-type]  # None is a TypeError, and nothing else is
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError):
+            continue
+        positions.append(position)
+        events.append(event)
+    rows: list[Row | None] = [None] * len(raws)
+    for position, row in zip(positions, _rows([raws[position] or b"" for position in positions], events), strict=True):
+        rows[position] = row
+    return rows
+
+
+def _rows(raws: Sequence[bytes], events: Sequence[_Plain]) -> Sequence[Row | None]:
+    """The rows of k events; those in doubt, found by halving, are None, and cost the others little."""
+    times = _times(events) if _have_one_reading(raws, events) else None
+    if times is not None:
+        return _certain_rows(events, times)
+    if len(events) == 1:
+        return [None]
+    half = len(events) // 2
+    return [*_rows(raws[:half], events[:half]), *_rows(raws[half:], events[half:])]
+
+
+def _have_one_reading(raws: Sequence[bytes], events: Sequence[_Plain]) -> bool:
+    """True only where none of the texts repeats a key.
+
+    An event written again has the colons of the keys that were kept and of the strings, and none more than its text.
+    So the sums over all are equal only where every event's two numbers are.
+    """
+    return is_free_of_repeats(b"".join(raws), colons=_encode(events).count(b":"))
+
+
+def _times(events: Sequence[_Plain]) -> list[datetime] | None:
     try:
-        event = _decode(raw)
-        created_at = rfc3339(event.created_at)
-    except (msgspec.DecodeError, ValueError, RecursionError):
+        return msgspec.convert([event.created_at for event in events], _Times)
+    except msgspec.ValidationError:
         return None
-    if created_at.tzinfo is None or not _has_one_reading(raw, event):
-        return None
-    text, generator = event.text, event.generator
-    return (
-        created_at.timestamp(),
-        created_at,
-        event.id,
-        event.role,
-        None if not text or text.isspace() else text,
-        event.prompt or None,
-        None,
-        event.surface or "default",
-        event.locale or None,
-        event.tenant or None,
-        label(generator.name, generator.version or None) if generator else None,
-        event.groups or NO_GROUPS,
-        NO_NAMES,
-    )
 
 
-def _has_one_reading(raw: bytes, event: _Plain) -> bool:
-    """True only where no key is repeated; in two steps, because few names have a colon and most texts are short."""
-    colons = _FIELDS - _astuple(event).count(UNSET) + event.created_at.count(":") + event.id.count(":")
-    if event.text:
-        colons += event.text.count(":")
-    if event.groups:
-        colons += len(event.groups)
-    return is_free_of_repeats(raw, colons=colons) or is_free_of_repeats(raw, colons=colons + _other_colons(event))
-
-
-def _other_colons(event: _Plain) -> int:
-    """Colons that belong to what few events have: keys of the generator, and colons in the other strings."""
-    strings = [text for text in (event.prompt, event.surface, event.locale, event.author, event.tenant) if text]
-    keys = 0
-    if event.generator:
-        strings += [text for text in (event.generator.name, event.generator.version) if text]
-        keys = len(event.generator.__struct_fields__) - _astuple(event.generator).count(UNSET)
-    for group, values in (event.groups or NO_GROUPS).items():
-        strings += [group, *values]
-    return keys + sum(text.count(":") for text in strings)
+def _certain_rows(events: Sequence[_Plain], times: Sequence[datetime]) -> list[Row]:
+    return [
+        (
+            created_at.timestamp(),
+            created_at,
+            event.id,
+            event.role,
+            None if not (text := event.text) or text.isspace() else text,
+            event.prompt or None,
+            None,
+            event.surface or "default",
+            event.locale or None,
+            event.tenant or None,
+            label(generator.name, generator.version or None) if (generator := event.generator) else None,
+            event.groups or NO_GROUPS,
+            NO_NAMES,
+        )
+        for event, created_at in zip(events, times, strict=True)
+    ]

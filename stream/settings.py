@@ -183,9 +183,8 @@ class Settings(BaseModel):
         1.0, gt=0, le=60, description="Fairness counts are written to the state topic this often."
     )
     min_group_n: int = Field(50, ge=1, description="Groups with fewer decisions are reported as `not enough data`.")
-    max_groups: int = Field(
-        500, ge=1, le=100_000, description="Groups counted by name; the rest are counted as `other`."
-    )
+    # A pane of one partition is one record: at 200 bytes a group, 2,000 are 0.4 MB of the megabyte that brokers take.
+    max_groups: int = Field(500, ge=1, le=2_000, description="Groups counted by name; the rest are counted as `other`.")
     idle_s: float = Field(
         60.0, gt=0, le=86400, description="A partition whose event time stands still for so long holds no pane open."
     )

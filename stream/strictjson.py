@@ -34,7 +34,7 @@ def is_free_of_repeats(raw: bytes, *, colons: int) -> bool:
     `raw` has one for each key as written, and at least those that `colons` has in strings. Where the two numbers are
     equal, then, as many keys were kept as written: a sound test for a tenth of the cost of looking at each object.
     """
-    return raw.count(b":") == colons and (raw.find(b"\\") < 0 or raw.find(b"\\u003") < 0)
+    return raw.count(b":") == colons and (b"\\" not in raw or (b"\\u003a" not in raw and b"\\u003A" not in raw))
 
 
 def read(raw: bytes, *, max_depth: int) -> Any:

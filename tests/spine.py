@@ -84,7 +84,7 @@ class Spine:
         decisions = self.encoder.decisions(moderated, topic=TOPIC, partition=0, now=NOW)
         return self.encoder.reviews(moderated, decisions, slice_)[1]
 
-    def decide(self, *values: bytes) -> list[Decision]:
+    def decide(self, *values: bytes | None) -> list[Decision]:
         """The decisions about these values, read back."""
         return [msgspec.json.decode(value, type=Decision) for value in self.decisions(records(values))]
 

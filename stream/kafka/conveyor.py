@@ -21,7 +21,7 @@ from mode import Service
 
 from stream.errors import BrokerError
 from stream.events import SourceRecord
-from stream.kafka.ledger import Ledger, Partition, Slice
+from stream.kafka.ledger import UNIT_MAX_BYTES, Ledger, Partition, Slice
 from stream.kafka.publisher import Delivery, Load, OutRecord, Publisher
 
 __all__ = ["Conveyor", "Stage", "Unit", "Watcher"]
@@ -142,7 +142,7 @@ class Conveyor(Service):
                 self._hand_over(unit, partial(self._stage.run, partition, unit.records))
 
     def _next_unit(self) -> Unit | None:
-        """Take what waits of the partition that has waited longest, up to the bound.
+        """Take what waits of the partition that has waited longest, up to the bounds.
 
         Slices that came in between for other partitions do not end a unit, so that units grow while the thread is busy.
         """
@@ -157,10 +157,12 @@ class Conveyor(Service):
 
     def _unit_of(self, partition: Partition, queue: deque[Slice]) -> Unit:
         first = queue.popleft()
-        slices, size = [first], len(first.records)
-        while queue and size + len(queue[0].records) <= self._max_records:
+        slices, count, size = [first], len(first.records), first.size_bytes
+        while queue:
+            count, size = count + len(queue[0].records), size + queue[0].size_bytes
+            if count > self._max_records or size > UNIT_MAX_BYTES:
+                break
             slices.append(queue.popleft())
-            size += len(slices[-1].records)
         if queue:
             self._waiting[partition] = queue  # behind the others
         records = first.records if len(slices) == 1 else [record for piece in slices for record in piece.records]

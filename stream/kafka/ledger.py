@@ -13,7 +13,11 @@ from typing import NamedTuple
 
 from stream.events import SourceRecord
 
-__all__ = ["Ledger", "Partition", "Slice"]
+__all__ = ["UNIT_MAX_BYTES", "Ledger", "Partition", "Slice"]
+
+UNIT_MAX_BYTES = 1_048_576
+"""Records scored together hold at most this many bytes, or are one record: a thousand windows of text or so, which a
+transformer on one core reads in ten seconds, well before `/live` takes it for stuck."""
 
 
 class Partition(NamedTuple):

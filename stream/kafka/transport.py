@@ -25,7 +25,7 @@ from faust.transport.drivers import aiokafka as driver
 from yarl import URL
 
 from stream.kafka import batches
-from stream.kafka.ledger import Ledger, Partition, Slice
+from stream.kafka.ledger import UNIT_MAX_BYTES, Ledger, Partition, Slice
 
 __all__ = ["PRIVATE_NAMES", "SliceConsumer", "SliceProducer", "SliceTopic", "install"]
 
@@ -56,9 +56,6 @@ ROOM_POLL_S = 0.002
 FETCH_WAIT_MS = 20
 """A broker holds a fetch this long for the first record. aiokafka has one fetch in flight per broker, without the
 partitions whose records are not taken yet, so new records of those wait for it. Fifty requests a second when idle."""
-
-SLICE_MAX_BYTES = 4_194_304
-"""Records scored together hold at most this many bytes, so that a run of 1 MB records does not fill the memory."""
 
 HEADER_BYTES = 128
 """What a header takes as an object, beside its content: in a record, two bytes may stand for one."""
@@ -219,11 +216,11 @@ class SliceConsumer(driver.Consumer):
 
 
 def _runs(records: Sequence[Any], max_records: int) -> Iterable[tuple[Sequence[Any], int]]:
-    """Cut records into runs of at most `max_records` and `SLICE_MAX_BYTES`, each with its size in bytes."""
+    """Cut records into runs of at most `max_records` and `UNIT_MAX_BYTES`, each with its size in bytes."""
     start = size = 0
     for index, record in enumerate(records):
         length = _size(record)
-        if index > start and (index - start >= max_records or size + length > SLICE_MAX_BYTES):
+        if index > start and (index - start >= max_records or size + length > UNIT_MAX_BYTES):
             yield records[start:index], size
             start, size = index, 0
         size += length

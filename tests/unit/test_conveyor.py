@@ -16,7 +16,7 @@ from aiokafka.errors import MessageSizeTooLargeError, NotLeaderForPartitionError
 from stream.errors import BrokerError
 from stream.events import SourceRecord
 from stream.kafka.conveyor import Conveyor
-from stream.kafka.ledger import Ledger, Partition, Slice
+from stream.kafka.ledger import UNIT_MAX_BYTES, Ledger, Partition, Slice
 from stream.kafka.publisher import Load, OutRecord, Publisher
 from stream.telemetry import Telemetry
 from tests.batches import Broker
@@ -63,17 +63,19 @@ class Line:
     conveyor: Conveyor
     ends: dict[int, int] = field(default_factory=dict)
 
-    def fetch(self, count: int = 1, *, partition: int = 0, value: bytes | None = None) -> Slice:
+    def fetch(self, count: int = 1, *, partition: int = 0, value: bytes | None = None, size: int = 1) -> Slice:
         """The next records of a partition, as the transport opens them."""
         start = self.ends.get(partition, 0)
         self.ends[partition] = start + count
         values = [value or b"%d" % offset for offset in range(start, start + count)]
-        piece = Slice(Partition("in", partition), records(values, start=start), self.ledger.epoch, size_bytes=count)
+        piece = Slice(
+            Partition("in", partition), records(values, start=start), self.ledger.epoch, size_bytes=size * count
+        )
         self.ledger.open(piece)
         return piece
 
-    def submit(self, count: int = 1, *, partition: int = 0, value: bytes | None = None) -> None:
-        self.conveyor.submit(self.fetch(count, partition=partition, value=value))
+    def submit(self, count: int = 1, **options: Any) -> None:
+        self.conveyor.submit(self.fetch(count, **options))
 
     @property
     def sizes(self) -> list[int]:
@@ -125,6 +127,19 @@ def test_everything_arrives_in_order() -> None:
                 assert line.out(partition) == list(range(end))
             assert line.ledger.committable() == {Partition("in", p): end for p, end in line.ends.items()}
             assert line.ledger.is_empty
+
+    go(run)
+
+
+def test_long_records_make_short_units() -> None:
+    """Slices are worked on together up to a size in bytes as well, however few records they are."""
+
+    async def run() -> None:
+        async with running(max_records=30) as line:
+            for _ in range(4):
+                line.submit(2, size=UNIT_MAX_BYTES // 5)
+            await line.idle()
+            assert line.sizes == [4, 4]
 
     go(run)
 

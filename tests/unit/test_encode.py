@@ -113,6 +113,11 @@ def test_what_was_not_scored_has_no_harms() -> None:
     assert (decision.harms, decision.windows) == ({}, 0)
 
 
+def test_a_batch_without_events_has_no_decisions() -> None:
+    """Records that are all rejected give no decision."""
+    assert spine().decide(b"no JSON", None) == []
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [("-1,-9", "abstained"), ("words", "fail_rule"), ("-9,-9", "audit_sample"), ("3,-9", "audit_sample")],

@@ -6,9 +6,10 @@ from aiokafka.structs import ConsumerRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.kafka.transport import HEADER_BYTES, SLICE_MAX_BYTES, _runs
+from stream.kafka.ledger import UNIT_MAX_BYTES
+from stream.kafka.transport import HEADER_BYTES, _runs
 
-LARGE = 1_500_000
+LARGE = 400_000
 
 
 def record(key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes | None], ...]) -> ConsumerRecord:
@@ -37,11 +38,11 @@ def test_no_run_is_too_large(
     runs = list(_runs(records, max_records))
     assert [found for run, _ in runs for found in run] == records
     assert all(len(run) <= max_records for run, _ in runs)
-    assert all(size <= SLICE_MAX_BYTES for run, size in runs if len(run) > 1)
+    assert all(size <= UNIT_MAX_BYTES for run, size in runs if len(run) > 1)
 
 
 def test_whatever_a_producer_fills_a_record_with_counts() -> None:
-    """Three megabytes in keys or headers are as many as in values, and headers without content are something too."""
+    """Most of a megabyte in keys or headers are as many as in values, and headers without content are something too."""
     large = bytes(LARGE)
     kinds = [record(large, None, ()), record(None, large, ()), record(None, None, (("n", large),))]
     for kind in kinds:
