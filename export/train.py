@@ -137,6 +137,10 @@ def _epochs(data: Dataset, tune: Tune) -> Iterator[Dataset]:
 
 
 def _key(recipe: TrainingRecipe, epochs: Sequence[Examples], place: Place) -> str:
-    """What a checkpoint is a checkpoint of."""
-    said = recipe.model_dump_json() + "".join(examples.digest for examples in epochs) + str(place)
+    """What a checkpoint is a checkpoint of; how much of it is kept in the end can be chosen anew."""
+    said = (
+        recipe.model_dump_json(exclude={"tune": {"keep"}})
+        + "".join(examples.digest for examples in epochs)
+        + str(place)
+    )
     return hashlib.sha256(said.encode()).hexdigest()

@@ -385,9 +385,8 @@ def test_checkpoints_are_safetensors_and_few(train: Train, tmp_path: Path) -> No
 
 
 def test_keeping_nothing_of_the_tuning_leaves_the_probe(train: Train) -> None:
-    """`keep` 0 is the model before tuning, and one half is half of the way."""
-    before = train("none", recipe(keep=0.0))
-    half, after = train("half", recipe(keep=0.5)), train("all", recipe(keep=1.0))
+    """`keep` 0 is the model before tuning, one half is half of the way, and it can be chosen after the training."""
+    before, half, after = (train("kept", recipe(keep=keep)) for keep in (0.0, 0.5, 1.0))
     probe = train("probe", recipe().model_copy(update={"tune": None}))
     for name, tensor in probe.items():
         torch.testing.assert_close(before[name], tensor)
