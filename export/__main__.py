@@ -36,11 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _build(options: argparse.Namespace, say: Say) -> None:
-    from export.recipe import LITE, build  # noqa: PLC0415 - measuring a bundle takes no torch
+    from export.recipe import LITE, build, moderator  # noqa: PLC0415 - measuring a bundle takes no torch
 
     # The exporter logs that optional packages, which no text model uses, are not installed.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    bundle = build(options.data, options.out, recipe=LITE, created_at=options.created_at, say=say)
+    recipe = moderator(options.weights) if options.weights else LITE
+    out = options.out or Path("models") / recipe.name
+    bundle = build(options.data, out, recipe=recipe, created_at=options.created_at, say=say)
     size = sum(entry.bytes for entry in bundle.manifest.files.values())
     say(f"wrote {bundle.path}, {size / 1e6:.2f} MB, {bundle.digest}")
 
@@ -48,10 +50,11 @@ def _build(options: argparse.Namespace, say: Say) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fairway export", description=sys.modules[__name__].__doc__)
     commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("build", help="train the lite model and write its bundle")
+    command = commands.add_parser("build", help="make the bundle of the lite model, or of trained weights")
     command.set_defaults(run=_build)
     command.add_argument("--data", type=Path, required=True, help="folder with *.jsonl.gz of labelled texts")
-    command.add_argument("--out", type=Path, default=Path("models/lite"), help="folder of the bundle, replaced")
+    command.add_argument("--weights", type=Path, help="what `train` wrote; without it, the lite model is trained")
+    command.add_argument("--out", type=Path, help="folder of the bundle, replaced; models/NAME by default")
     command.add_argument(
         "--created-at",
         type=datetime.fromisoformat,

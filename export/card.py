@@ -25,16 +25,7 @@ windows.
 
 ## Limits
 
-- It sees words, not meaning. Irony, quotation, reclaimed words, coded language and context escape it, and a text that
-  speaks *about* a harm looks like one that does it.
-- **It is biased against African American English.** The labels of `davidson`, the largest source of hate speech here,
-  mark such tweets as offensive far more often than others (Sap et al. 2019; Davidson et al. 2019), and a model of words
-  learns that. Watch false positives by group before acting on `hate` or `harassment`, and prefer review to blocking.
-- Names of groups carry weight of their own: a harmless sentence that mentions a group scores higher than one that does
-  not: see the figures by group. On `hatemojibuild`, which pairs such sentences on purpose and differs in emoji, the
-  model is no better than chance.
-- Emoji are mostly unknown to the tokenizer and weigh nothing.
-- Easily evaded: misspellings, spaces within words and unseen paraphrases. It is a first line, not a defence.
+{limits}
 - Figures over all sources flatter: sources differ in how harmful they are, and a model that tells sources apart ranks
   well. The figures by source are the sterner ones.
 - The data are public, partly old, and mixed in proportions that no platform has. Prevalence and error on your traffic
@@ -84,6 +75,7 @@ them. The promise holds for content like the calibration split's.
 
 Largest difference of a logit between the converted module and the ONNX file: {parity:.2g}, over {parity_texts:,} texts.
 Change of average precision from the trained to the served weights: {change}.
+Decisions that rounding turns round at the default thresholds, on the calibration split: {flips}.
 
 ## Data
 
@@ -107,6 +99,7 @@ def write_card(
     *,
     title: str,
     about: str,
+    limits: str,
     model_input: ModelInput,
     evaluation: Evaluation,
     training_data: Sequence[TrainingSource],
@@ -115,13 +108,16 @@ def write_card(
 ) -> str:
     """Write the model card in Markdown.
 
-    `about` says what kind of model it is, `sources` whom to attribute; `figures` are paths of pictures in the bundle.
+    `about` says what kind of model it is, `limits` what it cannot do, `sources` whom to attribute; `figures` are paths
+    of pictures in the bundle.
     """
     rows = evaluation.measurements
     human = [row for row in rows if row.labels == "human"]
+    flips = evaluation.conversion.flips or {}
     return _CARD.format(
         title=title,
         about=about,
+        limits=limits,
         **model_input.model_dump(),
         overall=_table((row for row in human if row.part == "all"), first="harm"),
         more=card_figures.at_thresholds(evaluation, figures),
@@ -137,6 +133,7 @@ def write_card(
         parity=evaluation.conversion.parity_max_abs_logit,
         parity_texts=evaluation.conversion.parity_texts,
         change=", ".join(f"{h} {c:+.4f}" for h, c in evaluation.conversion.average_precision_change.items()),
+        flips=", ".join(f"{h} {share:.2%}" for h, share in flips.items()) or "not counted",
         **{f"{part}_rows": f"{count:,}" for part, count in evaluation.split_rows.items()},
         data=_data_table(training_data, {source.name: source for source in sources}),
         attribution="\n".join(

@@ -26,7 +26,7 @@ from export.progress import Say
 from export.tokens import FIRST_WORD_ID, VOCABULARY
 from stream.scoring.tokenize import TokenWindows
 
-__all__ = ["ABOUT", "Candidate", "Lite", "Training", "TrainingSet", "quantise", "train", "train_apart"]
+__all__ = ["ABOUT", "LIMITS", "Candidate", "Lite", "Training", "TrainingSet", "quantise", "train", "train_apart"]
 
 ABOUT = """\
 A linear model of words (WordPiece) and of pairs of neighbouring words, with one 8-bit weight per harm each: small
@@ -37,6 +37,18 @@ _PAIR_BUCKETS = 131_071
 
 _PAIR_MULTIPLIER = 1_000_003
 """Spreads the left word over the buckets; a prime, and small enough that the product of int64 ids cannot overflow."""
+
+LIMITS = """\
+- It sees words, not meaning. Irony, quotation, reclaimed words, coded language and context escape it, and a text that
+  speaks *about* a harm looks like one that does it.
+- **It is biased against African American English.** The labels of `davidson`, the largest source of hate speech here,
+  mark such tweets as offensive far more often than others (Sap et al. 2019; Davidson et al. 2019), and a model of words
+  learns that. Watch false positives by group before acting on `hate` or `harassment`, and prefer review to blocking.
+- Names of groups carry weight of their own: a harmless sentence that mentions a group scores higher than one that does
+  not: see the figures by group. On `hatemojibuild`, which pairs such sentences on purpose and differs in emoji, the
+  model is no better than chance.
+- Emoji are mostly unknown to the tokenizer and weigh nothing.
+- Easily evaded: misspellings, spaces within words and unseen paraphrases. It is a first line, not a defence."""
 
 _LARGEST_INT8 = 127
 

@@ -16,9 +16,8 @@ from export.golden import TOLERANCE, make_golden
 from stream.bundle import Bundle, Manifest, UnsafeSkipSignature, load
 from stream.bundle.manifest import MANIFEST_NAME, FileEntry
 
-__all__ = ["CALIBRATION", "CARD", "EVALUATION", "GOLDEN", "MODEL", "TOKENIZER", "entries", "pack"]
+__all__ = ["CALIBRATION", "CARD", "EVALUATION", "GOLDEN", "TOKENIZER", "entries", "pack"]
 
-MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 CALIBRATION = "calibration.json"
 EVALUATION = "evaluation.json"

@@ -1,26 +1,26 @@
-"""The way from labelled text to a bundle: read → split → train → convert → parity → calibrate → evaluate → pack.
+"""The way from labelled text to a bundle: read → split → make → calibrate → flips → evaluate → gate → pack.
 
-`export.lite` is the only step that knows which model it is. What follows sees a torch module once and logits from then
-on, so another model replaces that one step.
+Making is the only step that knows which model it is: train the small one, or convert and round an encoder that was
+trained before. What follows sees artefacts and logits, so another model replaces that one step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from export import lite
-from export.balance import row_weights
 from export.calibrate import calibrate, calibrator_of
 from export.card import write_card
-from export.convert import TorchModel, convert
 from export.counterfactual import Answers, Sentence, load_templates, measure_counterfactual, refuse_unfair
+from export.counterfactual.measure import MAX_GAP
 from export.curves import curves
 from export.dataset import HARMS, Dataset, read_dataset
 from export.errors import ExportError
@@ -28,20 +28,27 @@ from export.evaluate import average_precision_change, measure, measure_macro
 from export.figures import draw_precision_recall, draw_reliability, draw_terms
 from export.items import items_of
 from export.logits import Model, text_logits
-from export.pack import CALIBRATION, CARD, EVALUATION, MODEL, TOKENIZER, entries, pack
-from export.parity import Parity, check_parity
+from export.make_encoder import ABOUT as ENCODER_ABOUT
+from export.make_encoder import LIMITS as ENCODER_LIMITS
+from export.make_encoder import make_encoder
+from export.make_lite import make_lite
+from export.making import Made, Make, Material, Part
+from export.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, entries, pack
+from export.parity import Flips, check_flips, count_flips
 from export.progress import Say
 from export.sources import Source, licence_of
 from export.splits import Splits, split
 from export.thresholds import default_thresholds
-from export.tokens import build_tokenizer
+from export.tokens import build_moderator_tokenizer, build_tokenizer
 from stream.bundle import Bundle, Manifest, ModelInput
 from stream.bundle.evaluation import Conversion, Evaluation
 from stream.bundle.manifest import SCHEMA_VERSION, Role, TrainingSource
+from stream.scoring.form import compose
 from stream.scoring.session import open_session
-from stream.scoring.tokenize import TokenWindows, WindowTokenizer
+from stream.scoring.tokenize import WindowTokenizer
+from stream.uncertainty.calibration import Calibrator
 
-__all__ = ["LITE", "Recipe", "build"]
+__all__ = ["LITE", "Recipe", "build", "moderator"]
 
 _CALIBRATED_ON = "calibration: 15 % of the texts, by digest; human labels only"
 
@@ -57,28 +64,44 @@ class Recipe:
     name: str
     version: str
     about: str
+    limits: str
+    """What the card says the model cannot do."""
     input: ModelInput
-    training: lite.Training
+    tokenizer: Callable[[], bytes]
+    make: Make
     max_false_positive_gap: float | None = None
     """Largest gap over identity terms that still makes a bundle; None measures it and lets every gap pass."""
+    gates_flips: bool = True
+    """Whether more decisions turned round by rounding than `MAX_FLIPS` make no bundle."""
 
+
+# 256 tokens hold 99 of 100 texts of the data whole; a quarter is shared, so that no phrase falls between windows.
+_INPUT = ModelInput(max_tokens=256, stride=64, max_windows=8)
 
 LITE = Recipe(
     name="lite",
     version="1",
     about=lite.ABOUT,
-    # 256 tokens hold 99 of 100 texts of the data whole; a quarter is shared, so that no phrase falls between windows.
-    input=ModelInput(max_tokens=256, stride=64, max_windows=8),
-    training=lite.Training(),
+    limits=lite.LIMITS,
+    input=_INPUT,
+    tokenizer=build_tokenizer,
+    make=make_lite(lite.Training()),
+    gates_flips=False,
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Some of the texts, as the model reads them, and what is known of each."""
-
-    windows: TokenWindows
-    data: Dataset
+def moderator(weights: Path) -> Recipe:
+    """The default moderator, from weights that `fairway export train` has made."""
+    return Recipe(
+        name="moderator",
+        version="1",
+        about=ENCODER_ABOUT,
+        limits=ENCODER_LIMITS,
+        input=_INPUT,
+        tokenizer=build_moderator_tokenizer,
+        make=make_encoder(weights),
+        max_false_positive_gap=MAX_GAP,
+    )
 
 
 def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: Say) -> Bundle:
@@ -93,35 +116,39 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
     _tell(dataset, splits, say)
     _refuse_empty(splits)
 
-    tokenizer = build_tokenizer()
+    tokenizer = recipe.tokenizer()
     reader = _reader(tokenizer, recipe.input)
     learning, calibrating, testing = (
-        _Part(reader.read(part.texts), part)
-        for part in map(dataset.take, (splits.learning, splits.calibration, splits.test))
+        _read(reader, recipe.input, dataset.take(rows)) for rows in (splits.learning, splits.calibration, splits.test)
     )
-    candidate = _train(learning, splits, recipe.training, say)
-    say("converting to ONNX")
-    model = convert(candidate.served)
+    made = recipe.make(Material(learning, calibrating, splits), say)
 
     say(f"scoring {len(calibrating.data)} texts to calibrate on and {len(testing.data)} to test on")
-    session = open_session(model, "cpu", harms=len(HARMS))
-    logits = _logits(session, testing)
-    parity = check_parity(_logits(TorchModel(candidate.served), testing), logits)
+    session = open_session(made.artefacts["cpu"][1], "cpu", harms=len(HARMS))
+    calibrating_logits, logits = _logits(session, calibrating), _logits(session, testing)
     calibration = calibrate(
-        _logits(session, calibrating),
+        calibrating_logits,
         calibrating.data.human_labels,
         harms=HARMS,
         split=_CALIBRATED_ON,
         created_at=created_at,
     )
-
-    say("evaluating")
     calibrator = calibrator_of(calibration, HARMS)
     thresholds = default_thresholds(calibration, HARMS)
+    flips = _flips(recipe, made, calibrating, calibrating_logits, (calibrator, thresholds.act_at))
+
+    say("evaluating")
     items = items_of(testing.data, calibrator.apply(logits), thresholds.act_at)
 
     def answer(sentences: Sequence[Sentence]) -> Answers:
-        windows = reader.read([sentence.text for sentence in sentences])
+        windows = reader.read(
+            compose(
+                recipe.input.form,
+                [sentence.text for sentence in sentences],
+                roles=[sentence.role for sentence in sentences],
+                prompts=[None] * len(sentences),
+            )
+        )
         probabilities = calibrator.apply(text_logits(session, windows, harms=len(HARMS)))
         return Answers(
             probability=probabilities.max(axis=1),
@@ -136,7 +163,7 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
         created_at=created_at,
         split_rows=splits.sizes(),
         measurements=measure(items, harms=HARMS),
-        conversion=_conversion(parity, logits, _logits(TorchModel(candidate.trained), testing), testing.data),
+        conversion=_conversion(made, flips, logits, testing),
         macro=measure_macro(items, harms=HARMS),
         act_at=dict(zip(HARMS, thresholds.act_at.tolist(), strict=True)),
         counterfactual=counterfactual,
@@ -146,7 +173,7 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
         out,
         recipe,
         {
-            MODEL: model,
+            **dict(made.artefacts.values()),
             TOKENIZER: tokenizer,
             CALIBRATION: calibration.model_dump_json().encode(),
             EVALUATION: evaluation.model_dump_json().encode(),
@@ -158,6 +185,7 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
         training_data=_count_rows(learning.data, sources),
         sources=sources,
         created_at=created_at,
+        artefacts={provider: name for provider, (name, _) in made.artefacts.items()},
     )
 
 
@@ -184,31 +212,37 @@ def _reader(tokenizer: bytes, model_input: ModelInput) -> WindowTokenizer:
     )
 
 
-def _train(learning: _Part, splits: Splits, training: lite.Training, say: Say) -> lite.Candidate:
-    data = learning.data
-    return lite.train(
-        lite.TrainingSet(
-            windows=learning.windows,
-            labels=data.labels,
-            human_labels=data.human_labels,
-            weights=row_weights(data.sources, data.silver),
-            train=np.flatnonzero(np.isin(splits.learning, splits.train)),
-            validation=np.flatnonzero(np.isin(splits.learning, splits.validation)),
-        ),
-        training,
-        say=say,
-    )
+def _read(reader: WindowTokenizer, model_input: ModelInput, data: Dataset) -> Part:
+    texts = compose(model_input.form, data.texts, roles=data.roles.tolist(), prompts=data.prompts)
+    return Part(reader.read(texts), data)
 
 
-def _logits(model: Model, part: _Part) -> Logits:
+def _logits(model: Model, part: Part) -> Logits:
     return text_logits(model, part.windows, harms=len(HARMS))
 
 
-def _conversion(parity: Parity, served: Logits, trained: Logits, data: Dataset) -> Conversion:
+def _flips(
+    recipe: Recipe, made: Made, part: Part, logits: Logits, thresholds: tuple[Calibrator, NDArray[np.float64]]
+) -> Flips:
+    """Count the decisions that rounding turns round at the default thresholds; the gate, where the recipe has one."""
+    calibrator, act_at = thresholds
+    with np.errstate(divide="ignore"):  # a harm that is never acted on has its threshold at infinity
+        at = ((np.log(act_at) - np.log1p(-act_at) - calibrator.b) / calibrator.a).tolist()
+    reference = _logits(made.reference, part)
+    if recipe.gates_flips:
+        return check_flips(reference, logits, at, harms=HARMS)
+    return count_flips(reference, logits, at)
+
+
+def _conversion(made: Made, flips: Flips, logits: Logits, testing: Part) -> Conversion:
+    data = testing.data
     return Conversion(
-        parity_max_abs_logit=parity.max_abs_logit,
-        parity_texts=parity.texts,
-        average_precision_change=average_precision_change(served, trained, data.human_labels, harms=HARMS),
+        parity_max_abs_logit=made.parity.max_abs_logit,
+        parity_texts=made.parity.texts,
+        average_precision_change=average_precision_change(
+            logits, _logits(made.reference, testing), data.human_labels, harms=HARMS
+        ),
+        flips=dict(zip(HARMS, flips.shares, strict=True)),
     )
 
 
@@ -228,11 +262,13 @@ def _pack(
     training_data: tuple[TrainingSource, ...],
     sources: Sequence[Source],
     created_at: datetime,
+    artefacts: Mapping[Literal["cpu", "cuda"], str],
 ) -> Bundle:
     """Add the card and the manifest, and write the folder."""
     card = write_card(
         title=f"{recipe.name} {recipe.version}",
         about=recipe.about,
+        limits=recipe.limits,
         model_input=recipe.input,
         evaluation=evaluation,
         training_data=training_data,
@@ -248,7 +284,7 @@ def _pack(
         harms=HARMS,
         roles=_ROLES,
         input=recipe.input,
-        artefacts={"cpu": MODEL},
+        artefacts=dict(artefacts),
         tokenizer=TOKENIZER,
         calibration=CALIBRATION,
         evaluation=EVALUATION,

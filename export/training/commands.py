@@ -42,6 +42,7 @@ def _train(options: argparse.Namespace, say: Say) -> None:
 
 def _rotate(options: argparse.Namespace, say: Say) -> None:
     """Write one line of JSON per rotation to stdout, as each is done."""
+    from export import lite  # noqa: PLC0415
     from export.learners import encoder_learner, lite_learner  # noqa: PLC0415
     from export.recipe import LITE  # noqa: PLC0415
     from export.training.place import find_place  # noqa: PLC0415
@@ -49,7 +50,7 @@ def _rotate(options: argparse.Namespace, say: Say) -> None:
 
     data = read_dataset(options.data)
     if options.recipe is None:
-        learner = lite_learner(data, LITE.training, model_input=LITE.input, say=say)
+        learner = lite_learner(data, lite.Training(), model_input=LITE.input, say=say)
     else:
         learner = encoder_learner(
             data,

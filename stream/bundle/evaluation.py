@@ -186,6 +186,8 @@ class Conversion(_Strict):
     parity_texts: Rows
     average_precision_change: dict[str, float]
     """By harm, on the test split's human labels: average precision as served minus as trained (quantisation)."""
+    flips: dict[str, Share] | None = None
+    """By harm, on the calibration split: share of texts that quantisation puts on the other side of `act_at`."""
 
 
 class Evaluation(_Strict):

@@ -19,6 +19,7 @@ from export.dataset import HARMS, read_dataset
 from export.errors import ExportError
 from export.lite import Training
 from export.logits import text_logits
+from export.make_lite import make_lite
 from export.recipe import LITE, build
 from export.splits import split
 from stream.bundle import Bundle, ModelInput, load
@@ -34,7 +35,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 QUICK = replace(
     LITE,
     input=ModelInput(max_tokens=24, stride=4, max_windows=4),  # short, so that some texts have several windows
-    training=Training(epochs=8, batch_size=32, weight_decays=(1e-6, 1e-5)),
+    make=make_lite(Training(epochs=8, batch_size=32, weight_decays=(1e-6, 1e-5))),
 )
 
 # One made-up word marks each harm; it is misleading in one text of ten, so that there is something to calibrate.
