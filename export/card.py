@@ -74,8 +74,7 @@ them. The promise holds for content like the calibration split's.
 ## From training to serving
 
 Largest difference of a logit between the converted module and the ONNX file: {parity:.2g}, over {parity_texts:,} texts.
-Change of average precision from the trained to the served weights: {change}.
-Decisions that rounding turns round at the default thresholds, on the calibration split: {flips}.
+Change of average precision from the trained to the served weights: {change}.{flips}
 
 ## Data
 
@@ -113,7 +112,6 @@ def write_card(
     """
     rows = evaluation.measurements
     human = [row for row in rows if row.labels == "human"]
-    flips = evaluation.conversion.flips or {}
     return _CARD.format(
         title=title,
         about=about,
@@ -133,7 +131,7 @@ def write_card(
         parity=evaluation.conversion.parity_max_abs_logit,
         parity_texts=evaluation.conversion.parity_texts,
         change=", ".join(f"{h} {c:+.4f}" for h, c in evaluation.conversion.average_precision_change.items()),
-        flips=", ".join(f"{h} {share:.2%}" for h, share in flips.items()) or "not counted",
+        flips=_flips(evaluation.conversion.flips),
         **{f"{part}_rows": f"{count:,}" for part, count in evaluation.split_rows.items()},
         data=_data_table(training_data, {source.name: source for source in sources}),
         attribution="\n".join(
@@ -141,6 +139,13 @@ def write_card(
         )
         or "- none",
     )
+
+
+def _flips(shares: dict[str, float] | None) -> str:
+    if shares is None:
+        return ""
+    listed = ", ".join(f"{harm} {share:.2%}" for harm, share in shares.items())
+    return f"\nDecisions that rounding turns round at the default thresholds, on the calibration split: {listed}."
 
 
 def _published(row: Measurement) -> bool:

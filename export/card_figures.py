@@ -14,6 +14,9 @@ _WIDTH = 120
 
 _LARGEST = 5  # terms named at either end
 
+_PICTURES = ("precision_recall", "reliability", "identity_terms")
+"""In this order, whatever order files are listed in."""
+
 
 def at_thresholds(evaluation: Evaluation, figures: Iterable[str]) -> str:
     """Rates at the thresholds by harm and the means over harms, then the pictures; nothing where there are none."""
@@ -27,7 +30,8 @@ def at_thresholds(evaluation: Evaluation, figures: Iterable[str]) -> str:
         for macro in evaluation.macro
         if macro.part == "all" and macro.labels == "human" and macro.harms
     ]
-    parts += [f"![{PurePosixPath(path).stem.replace('_', ' ')}]({path})\n" for path in figures]
+    named = {PurePosixPath(path).stem: path for path in figures}
+    parts += [f"![{name.replace('_', ' ')}]({named[name]})\n" for name in _PICTURES if name in named]
     return "".join(f"\n{part}" for part in parts)
 
 

@@ -38,6 +38,8 @@ def fuse(model: EncoderClassifier, *, precision: Precision = "float16") -> bytes
     graph = _Graph(precision)
     encoder = model.encoder
     _embed(graph, encoder.words.weight, encoder.places.weight, encoder.norm)
+    _find_mask(graph)
+    means: list[str] = []
     for number, layer in enumerate(encoder.layers):
         attention, name = layer.attention, f"layers.{number}"
         weights = [graph.matrix(f"{name}.qkv", attention.qkv), graph.bias(f"{name}.qkv", attention.qkv)]
@@ -50,7 +52,9 @@ def fuse(model: EncoderClassifier, *, precision: Precision = "float16") -> bytes
         graph.add("BiasGelu", up, f"{name}.bent", domain=RUNTIME)
         graph.add("MatMul", [f"{name}.bent", graph.matrix(f"{name}.down", layer.down)], f"{name}.narrowed")
         _add_norm(graph, f"{name}.narrowed", f"{name}.attended", layer.norm, "states", layer.down)
-    _pool(graph)
+        if number >= len(encoder.layers) - model.read_layers:
+            means.append(_pool(graph, f"mean.{number}"))
+    graph.add("Concat", means, "pooled", axis=-1)
     _head(graph, model.head)
     return graph.to_bytes(model.harms)
 
@@ -133,18 +137,23 @@ def _add_norm(
     graph.add("SkipLayerNormalization", inputs, output, domain=RUNTIME, epsilon=norm.eps)
 
 
-def _pool(graph: _Graph) -> None:
-    """The mean of `states` over the tokens of each row, in float32: `pooled`, (n, w)."""
+def _find_mask(graph: _Graph) -> None:
+    """Which tokens are kept, (n, l, 1), and how many of each row, (n, 1), in float32: `kept` and `divisor`."""
     graph.constant("last", np.array([2], dtype=np.int64))
     graph.constant("one_token", np.array(1, dtype=np.float32))
-    graph.add("Cast", ["states"], "final", to=TensorProto.FLOAT)
     graph.add("Cast", ["attention_mask"], "mask", to=TensorProto.FLOAT)
     graph.add("Unsqueeze", ["mask", "last"], "kept")
-    graph.add("Mul", ["final", "kept"], "final_kept")
-    graph.add("ReduceSum", ["final_kept", "along_length"], "total", keepdims=0)
     graph.add("ReduceSum", ["mask", "along_length"], "found", keepdims=1)
     graph.add("Max", ["found", "one_token"], "divisor")
-    graph.add("Div", ["total", "divisor"], "pooled")
+
+
+def _pool(graph: _Graph, output: str) -> str:
+    """The mean of `states` over the tokens of each row, (n, w), in float32."""
+    graph.add("Cast", ["states"], "final", to=TensorProto.FLOAT)
+    graph.add("Mul", ["final", "kept"], "final_kept")
+    graph.add("ReduceSum", ["final_kept", "along_length"], "total", keepdims=0)
+    graph.add("Div", ["total", "divisor"], output)
+    return output
 
 
 def _head(graph: _Graph, head: nn.Sequential) -> None:

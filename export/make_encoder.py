@@ -52,7 +52,8 @@ def make_encoder(weights: Path) -> Make:
     """Convert the trained encoder and head in the file `weights`, as `fairway export train` leaves them."""
 
     def make(material: Material, say: Say) -> Made:
-        model = served(load_classifier(weights))
+        trained = load_classifier(weights)
+        model = served(trained)
         say("converting to ONNX")
         reference = open_session(content := convert(model), "cpu", harms=len(HARMS))
         say("comparing the converted model with its module")
@@ -60,7 +61,7 @@ def make_encoder(weights: Path) -> Make:
         parity = check_parity(_run(TorchModel(model), sample), _run(reference, sample))
         say("rounding to 8 bits")
         small = quantise(content, _spread(material.learning.windows, SAMPLE_CALLS))
-        return Made({"cpu": (_CPU_FILE, small), "cuda": (_CUDA_FILE, fuse(model))}, reference, parity)
+        return Made({"cpu": (_CPU_FILE, small), "cuda": (_CUDA_FILE, fuse(trained))}, reference, parity)
 
     return make
 

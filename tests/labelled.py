@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import random
+
 import numpy as np
 
 from export.dataset import HARMS, Dataset
@@ -37,3 +40,34 @@ def labelled(sources: tuple[str, ...], *, each: int, seed: int = 0) -> Dataset:
         bad=(),
         held_out=0,
     )
+
+
+# One made-up word marks each harm; it is misleading in one text of ten, so that there is something to calibrate.
+MARKS = dict(zip(HARMS, ("apple", "banana", "cherry", "garden", "melon", "olive"), strict=True))
+FILLER = ("river", "stone", "cloud", "paper", "window", "music", "winter", "summer", "market", "engine", "letter")
+
+
+def made_up_lines(count: int) -> list[str]:
+    """Lines of made-up texts, a third of whose labels are unknown and a tenth of which are silver."""
+    draw = random.Random(5)
+    lines = []
+    for number in range(count):
+        harmful = {harm for harm in HARMS if draw.random() < 0.3}
+        shown = {harm for harm in HARMS if (harm in harmful) != (draw.random() < 0.1)}
+        words = draw.choices(FILLER, k=draw.randrange(3, 40)) + [MARKS[harm] for harm in sorted(shown)]
+        draw.shuffle(words)
+        labels = {harm: None if draw.random() < 1 / 3 else int(harm in harmful) for harm in HARMS}
+        source = "edos" if number % 3 else "advbench"
+        lines.append(
+            json.dumps(
+                {
+                    "text": " ".join(words),
+                    "source": source,
+                    "role": draw.choice(["prompt", "output", "post"]),
+                    "labels": labels,
+                    "split": "train",
+                    "silver": draw.random() < 0.1,
+                }
+            )
+        )
+    return lines

@@ -76,7 +76,7 @@ def test_every_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     real = os.open
 
     def watch(path: Any, *arguments: Any, **keywords: Any) -> int:  # Any: whatever os.open takes
-        opened.append(Path(path).name)
+        opened.append(Path(path).relative_to(folder).as_posix())
         return real(path, *arguments, **keywords)
 
     monkeypatch.setattr(os, "open", watch)

@@ -40,7 +40,7 @@ WORDS = ["I", "will", "hurt", "you", "hello", "kind", "world", "!", "naÃ¯ve", "æ
 def classifier() -> EncoderClassifier:
     """A small classifier whose random weights are large enough for texts to differ."""
     torch.manual_seed(1)
-    model = EncoderClassifier(Encoder(SMALL), harms=HARMS, hidden=8)
+    model = EncoderClassifier(Encoder(SMALL), harms=HARMS, hidden=8, layers=2)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import random
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -28,6 +27,7 @@ from stream.scoring.session import open_session
 from stream.scoring.tokenize import WindowTokenizer
 from stream.uncertainty.calibration import Calibrator
 from tests.bundles import UNSIGNED
+from tests.labelled import made_up_lines
 
 pytestmark = pytest.mark.export
 
@@ -37,36 +37,6 @@ QUICK = replace(
     input=ModelInput(max_tokens=24, stride=4, max_windows=4),  # short, so that some texts have several windows
     make=make_lite(Training(epochs=8, batch_size=32, weight_decays=(1e-6, 1e-5))),
 )
-
-# One made-up word marks each harm; it is misleading in one text of ten, so that there is something to calibrate.
-MARKS = dict(zip(HARMS, ("apple", "banana", "cherry", "garden", "melon", "olive"), strict=True))
-FILLER = ("river", "stone", "cloud", "paper", "window", "music", "winter", "summer", "market", "engine", "letter")
-
-
-def made_up_lines(count: int) -> list[str]:
-    """Lines of made-up texts, a third of whose labels are unknown and a tenth of which are silver."""
-    draw = random.Random(5)
-    lines = []
-    for number in range(count):
-        harmful = {harm for harm in HARMS if draw.random() < 0.3}
-        shown = {harm for harm in HARMS if (harm in harmful) != (draw.random() < 0.1)}
-        words = draw.choices(FILLER, k=draw.randrange(3, 40)) + [MARKS[harm] for harm in sorted(shown)]
-        draw.shuffle(words)
-        labels = {harm: None if draw.random() < 1 / 3 else int(harm in harmful) for harm in HARMS}
-        source = "edos" if number % 3 else "advbench"
-        lines.append(
-            json.dumps(
-                {
-                    "text": " ".join(words),
-                    "source": source,
-                    "role": draw.choice(["prompt", "output", "post"]),
-                    "labels": labels,
-                    "split": "train",
-                    "silver": draw.random() < 0.1,
-                }
-            )
-        )
-    return lines
 
 
 @pytest.fixture(scope="module")
