@@ -18,7 +18,7 @@ from export.labelled import MAX_ROWS, LabelledRow, Numbered, Unusable, read_rows
 from export.progress import Say
 from export.splits import SPLIT_NAMES, SplitName, split
 from stream import wiring
-from stream.events import Selection
+from stream.events import LineRecord, Selection
 from stream.pipeline import Pipeline
 from stream.policy import CompiledPolicy, compile_policy
 from stream.settings import load_settings
@@ -90,17 +90,6 @@ class Scored:
     """Harms that labels name and no judge scores."""
 
 
-@dataclass(frozen=True, slots=True)
-class _LineRecord:
-    """A text as a record of a partition."""
-
-    offset: int
-    value: bytes | None
-    timestamp: int | None = None
-    key: bytes | None = None
-    headers: Sequence[tuple[str, bytes]] = ()
-
-
 def open_judge(bundle: Path, *, policy: Path | None = None, provider: str | None = None) -> Judge:
     """Verify and load a bundle as a worker does, with the settings a worker would have, mapping files left aside.
 
@@ -126,7 +115,7 @@ def decide(judge: Judge, texts: Sequence[LabelledRow]) -> tuple[Decided, dict[in
     failed: dict[int, str] = {}
     for start in range(0, n, _SLICE):
         records = [
-            _LineRecord(number, text.event(id=str(number), created_at=_CREATED_AT))
+            LineRecord(number, text.event(id=str(number), created_at=_CREATED_AT))
             for number, text in enumerate(texts[start : start + _SLICE], start)
         ]
         moderated = judge.pipeline.run(records, topic="evaluation", partition=0, now=_NOW)

@@ -29,6 +29,7 @@ __all__ = [
     "Generator",
     "HarmDecision",
     "Image",
+    "LineRecord",
     "RejectReason",
     "Rejected",
     "ReviewRecord",
@@ -200,6 +201,17 @@ class SourceRecord(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes]]:
         """Names and values, in order; a name may repeat."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class LineRecord:
+    """A line of input, or a text of our own, as a record: its number is its offset."""
+
+    offset: int
+    value: bytes | None
+    timestamp: int | None = None
+    key: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 @dataclass(frozen=True, slots=True)

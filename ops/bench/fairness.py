@@ -17,8 +17,7 @@ from datetime import UTC, datetime
 import msgspec
 import numpy as np
 
-from stream.commands.score import LineRecord
-from stream.events import Decision, HarmDecision
+from stream.events import Decision, HarmDecision, LineRecord
 from stream.fairness import CountSettings, FairnessCounter, FairnessMerger, ReportSettings
 
 __all__ = ["measure"]

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from stream.commands.score import SOURCE, LineRecord, batches
+from stream.commands.score import SOURCE, batches
+from stream.events import LineRecord
 from stream.fairness import CountSettings, FairnessCounter, FairnessMerger, FairnessReport, ReportSettings, Totals
 from stream.fairness.observation import Converter, Uncounted
 from stream.mapping.decisions import decision_converter

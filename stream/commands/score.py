@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from stream.events import LineRecord
 from stream.settings import load_settings
 from stream.telemetry import configure_logging
 
-__all__ = ["SOURCE", "LineRecord", "batches", "score"]
+__all__ = ["SOURCE", "batches", "score"]
 
 SOURCE = "stdin"
 """Stands where the topic stands in a decision's id."""
-
-
-@dataclass(frozen=True, slots=True)
-class LineRecord:
-    """A line of input as a record: its number is its offset."""
-
-    offset: int
-    value: bytes | None
-    timestamp: int | None = None
-    key: bytes | None = None
-    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def score(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -13,7 +12,7 @@ from stream.bundle import Bundle
 from stream.bundle.golden import Golden, parse_golden
 from stream.decode import DecodeLimits, Decoder
 from stream.errors import BundleError
-from stream.events import FailCondition
+from stream.events import FailCondition, LineRecord
 from stream.scoring import Scorer
 
 __all__ = ["golden_logits", "golden_of", "refuse_other_logits"]
@@ -25,17 +24,6 @@ LIMITS: Final = DecodeLimits(
 
 AT_ANY_TIME: Final = 4e9
 """A moment after the creation of any golden event, so that none is from the future: scores do not depend on time."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """A golden event as if it had come from a topic."""
-
-    offset: int
-    value: bytes | None
-    timestamp: int | None = None
-    key: bytes | None = None
-    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def golden_of(bundle: Bundle) -> Golden:
@@ -54,7 +42,7 @@ def golden_logits(scorer: Scorer, events: Sequence[str]) -> NDArray[np.float32]:
 
     Raises `BundleError` where a value is no event.
     """
-    records = [_Record(at, value.encode()) for at, value in enumerate(events)]
+    records = [LineRecord(at, value.encode()) for at, value in enumerate(events)]
     batch, rejected = Decoder(LIMITS).decode(records, now=AT_ANY_TIME)
     if rejected:
         raise BundleError(

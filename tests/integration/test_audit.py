@@ -12,8 +12,7 @@ from kafka.structs import OffsetAndMetadata
 from typer.testing import CliRunner
 
 from stream.commands.audit import audit as audit_command
-from stream.commands.score import LineRecord
-from stream.events import Rejected, RejectReason
+from stream.events import LineRecord, Rejected, RejectReason
 from stream.kafka import deadletter
 from stream.kafka.audit import audit
 from stream.kafka.clients import connection, open_consumer

@@ -6,9 +6,8 @@ from itertools import islice
 
 import pytest
 
-from stream.commands.score import LineRecord
 from stream.errors import ConfigError
-from stream.events import Rejected, RejectReason
+from stream.events import LineRecord, Rejected, RejectReason
 from stream.kafka import deadletter
 from stream.kafka.deadletter import DeadLetter
 from stream.kafka.following import TopicRecord, follow

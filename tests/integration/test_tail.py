@@ -8,10 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from stream.commands.score import LineRecord
 from stream.commands.tail import tail
 from stream.errors import BrokerError
-from stream.events import Rejected, RejectReason
+from stream.events import LineRecord, Rejected, RejectReason
 from stream.kafka import deadletter
 from stream.kafka.following import follow
 from stream.kafka.ledger import Partition

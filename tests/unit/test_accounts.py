@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.commands.score import LineRecord
-from stream.events import Rejected, RejectReason
+from stream.events import LineRecord, Rejected, RejectReason
 from stream.kafka import deadletter
 from stream.kafka.accounts import FAILURES, PartitionAccount, PartitionAudit
 from stream.kafka.deadletter import Headers

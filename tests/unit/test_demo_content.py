@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 
 from ops.demo.content import CONTENT, items
 from ops.demo.malformed import malformed
-from stream.commands.score import LineRecord
 from stream.decode import DecodeLimits, Decoder
-from stream.events import EventBatch, Rejected, RejectReason
+from stream.events import EventBatch, LineRecord, Rejected, RejectReason
 from stream.settings import Settings
 from tests.records import rows_of
 
