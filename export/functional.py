@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
 from export.dataset import HARMS, Dataset, dataset_of
 from export.errors import ExportError
@@ -35,7 +35,6 @@ _TERMS = "terms.yaml"
 _SLOT = re.compile(r"{(\w*)}")
 _TERM_SLOTS = frozenset({"people", "person", "adjective"})
 
-F = TypeVar("F", bound=Section)
 Role = Literal["prompt", "output", "post"]
 Harm = Literal["sexual", "hate", "harassment", "dangerous", "violence", "self_harm"]
 Words = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -115,9 +114,9 @@ def read_library(folder: Path = TEMPLATES) -> Library:
     if not paths:
         raise ExportError(f"there are no templates in {folder}: name a folder with terms.yaml and template files")
     try:
-        terms = _validate(load(folder / _TERMS, what="template file"), _TermFile).terms
+        terms = load(folder / _TERMS, what="template file").validate(_TermFile).terms
         documents = [load(path, what="template file") for path in paths]
-        files = [_validate(document, _TemplateFile) for document in documents]
+        files = [document.validate(_TemplateFile) for document in documents]
         _check(documents, files)
     except ConfigError as error:
         raise ExportError(str(error)) from None
@@ -222,13 +221,6 @@ def _slot_name(slot: str) -> tuple[str, bool]:
 
 def _named(words: str) -> set[str]:
     return {_slot_name(slot)[0] for slot in _SLOT.findall(words)}
-
-
-def _validate(document: Document, schema: type[F]) -> F:
-    try:
-        return schema.model_validate(document.data)
-    except ValidationError as error:
-        raise document.refusal(document.problems(error, schema)) from None
 
 
 def _check(documents: Sequence[Document], files: Sequence[_TemplateFile]) -> None:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
@@ -30,6 +30,7 @@ MAX_DEPTH = 16
 MAX_PROBLEMS = 40
 
 FieldPath = tuple[str | int, ...]
+S = TypeVar("S", bound=BaseModel)
 What = Literal["policy", "mapping", "recipe", "template file", "templates"]
 
 _ERRORS: Mapping[What, type[ConfigError]] = {
@@ -85,6 +86,13 @@ class Document:
     def line(self, path: Iterable[str | int]) -> int:
         """The 1-based line of the value at `path`, or of the nearest value around it where there is none."""
         return self.lines[self._known(tuple(path))]
+
+    def validate(self, schema: type[S]) -> S:
+        """The data as `schema` reads it. Raises the file's `ConfigError` naming line and field of all that is wrong."""
+        try:
+            return schema.model_validate(self.data)
+        except ValidationError as error:
+            raise self.refusal(self.problems(error, schema)) from None
 
     def problems(self, error: ValidationError, schema: type[BaseModel]) -> list[Problem]:
         """What pydantic found wrong when `schema` validated `data`, in this file's words."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from stream.yamlfile import Section, load
 
@@ -113,10 +113,7 @@ class Templates:
 def load_templates(path: Path = SHIPPED) -> Templates:
     """Read a file of templates. Raises `ConfigError` naming every line that is wrong."""
     document = load(path, what="templates")
-    try:
-        file = _File.model_validate(document.data)
-    except ValidationError as error:
-        raise document.refusal(document.problems(error, _File)) from None
+    file = document.validate(_File)
     return Templates(
         version=file.version,
         digest=document.digest,

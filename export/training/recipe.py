@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from stream.bundle.manifest import TextForm
 from stream.yamlfile import Section, load
@@ -110,8 +110,4 @@ class TrainingRecipe(Section):
 
 def read_recipe(path: Path) -> TrainingRecipe:
     """Read a recipe. Raises `RecipeError` naming file, line and field of each thing that is wrong."""
-    document = load(path, what="recipe")
-    try:
-        return TrainingRecipe.model_validate(document.data)
-    except ValidationError as error:
-        raise document.refusal(document.problems(error, TrainingRecipe)) from None
+    return load(path, what="recipe").validate(TrainingRecipe)

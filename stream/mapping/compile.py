@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from stream.events import Action, ContentEvent, Image
 from stream.mapping.document import ANY_AXIS, DecisionMapping, EventMapping, TextSource, TimeSource
@@ -38,10 +38,7 @@ def parse(document: Document) -> EventMapping | DecisionMapping:
     if kind not in _KINDS:
         choices = f"must be one of {', '.join(_KINDS)}{did_you_mean(kind, _KINDS)}"
         raise document.refusal([Problem(("kind",), choices)])
-    try:
-        mapping = _KINDS[kind].model_validate(document.data)
-    except ValidationError as error:
-        raise document.refusal(document.problems(error, _KINDS[kind])) from None
+    mapping = document.validate(_KINDS[kind])
     if problems := list(_problems(mapping)):
         raise document.refusal(problems)
     return mapping
