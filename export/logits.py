@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stream.scoring.batching import MicroBatch, length_classes, micro_batches
 from stream.scoring.tokenize import ModelInputs, TokenWindows
 
-__all__ = ["Model", "first_windows", "text_logits"]
+__all__ = ["Model", "first_window_calls", "first_windows", "text_logits"]
 
 _BATCH_TOKENS = 16_384  # the service's default
 
@@ -34,12 +34,17 @@ def text_logits(model: Model, windows: TokenWindows, *, harms: int) -> NDArray[n
 
 def first_windows(windows: TokenWindows) -> Iterator[tuple[NDArray[np.int64], ModelInputs]]:
     """Yield text numbers and the inputs of those texts' first windows, until every text was given once."""
-    text_of_window = np.full(len(windows.lengths), -1)
-    text_of_window[windows.windows.firsts] = np.arange(len(windows.windows.firsts))
-    for batch in _batches(windows):
-        rows = batch.rows[text_of_window[batch.rows] >= 0]
-        if len(rows):
-            yield text_of_window[rows], windows.inputs(MicroBatch(rows, batch.length))
+    firsts = windows.windows.firsts
+    for batch in first_window_calls(windows):
+        yield np.searchsorted(firsts, batch.rows), windows.inputs(batch)
+
+
+def first_window_calls(windows: TokenWindows) -> list[MicroBatch]:
+    """The calls that read every text's first window, shortest first; nothing is laid out yet."""
+    is_first = np.zeros(len(windows.lengths), dtype=np.bool_)
+    is_first[windows.windows.firsts] = True
+    kept = ((batch.rows[is_first[batch.rows]], batch.length) for batch in _batches(windows))
+    return [MicroBatch(rows, length) for rows, length in kept if len(rows)]
 
 
 def _batches(windows: TokenWindows) -> list[MicroBatch]:

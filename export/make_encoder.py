@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from export.convert import TorchModel, convert
 from export.dataset import HARMS
 from export.encoder import load_classifier, served
 from export.fused import fuse
-from export.logits import Model, first_windows
+from export.logits import Model, first_window_calls
 from export.making import Made, Make, Material
 from export.parity import check_parity
 from export.progress import Say
@@ -72,5 +71,6 @@ def _run(model: Model, calls: list[ModelInputs]) -> NDArray[np.float32]:
 
 def _spread(windows: TokenWindows, calls: int) -> Iterator[ModelInputs]:
     """So many of all calls, evenly over the lengths."""
-    found = [inputs for _, inputs in first_windows(windows)]
-    yield from islice(found, 0, None, max(1, len(found) // calls))
+    found = first_window_calls(windows)
+    for batch in found[:: max(1, len(found) // calls)]:
+        yield windows.inputs(batch)
