@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from export import card_figures
 from export.sources import Source
 from stream.bundle.evaluation import Evaluation, Measurement
-from stream.bundle.manifest import ModelInput, TrainingSource
+from stream.bundle.manifest import TextInput, TrainingSource
 
 __all__ = ["write_card"]
 
@@ -99,7 +99,7 @@ def write_card(
     title: str,
     about: str,
     limits: str,
-    model_input: ModelInput,
+    model_input: TextInput,
     evaluation: Evaluation,
     training_data: Sequence[TrainingSource],
     sources: Sequence[Source],

@@ -12,7 +12,7 @@ from export.errors import ExportError
 from stream.bundle import Bundle
 from stream.bundle.golden import Golden
 from stream.scoring.golden import golden_logits
-from stream.scoring.onnx import OnnxScorer
+from stream.scoring.opening import open_scorer
 
 __all__ = ["TOLERANCE", "make_golden"]
 
@@ -43,9 +43,7 @@ TEXTS: Final = (
 
 def make_golden(bundle: Bundle, tolerance: Mapping[Literal["cpu", "cuda"], float] = TOLERANCE) -> Golden:
     """Score the golden events with the CPU artefact. Raises `ExportError` where the model cannot score one of them."""
-    scorer = OnnxScorer.from_bundle(
-        bundle, provider="cpu", max_batch_tokens=4096, max_windows=bundle.manifest.input.max_windows
-    )
+    scorer = open_scorer(bundle, provider="cpu", max_batch_tokens=4096)
     events = tuple(
         json.dumps(
             {"id": f"golden-{number}", "created_at": "2026-01-01T00:00:00Z", "role": role, "text": text},

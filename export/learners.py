@@ -19,21 +19,16 @@ from export.tokens import build_moderator_tokenizer, build_tokenizer
 from export.train import train_on
 from export.training.place import Place
 from export.training.recipe import TrainingRecipe
-from stream.bundle import ModelInput
+from stream.bundle import TextInput
 from stream.scoring.form import compose
 from stream.scoring.tokenize import WindowTokenizer
 
 __all__ = ["encoder_learner", "lite_learner"]
 
 
-def lite_learner(data: Dataset, training: lite.Training, *, model_input: ModelInput, say: Say) -> Learner:
+def lite_learner(data: Dataset, training: lite.Training, *, model_input: TextInput, say: Say) -> Learner:
     """The lite model, its weight decay chosen on the validation rows of the sources that stay."""
-    reader = WindowTokenizer(
-        build_tokenizer(),
-        window=model_input.max_tokens,
-        overlap=model_input.stride,
-        max_windows=model_input.max_windows,
-    )
+    reader = WindowTokenizer.of(build_tokenizer(), model_input)
 
     def learn(fold: Fold) -> NDArray[np.float32]:
         rows = np.concatenate([fold.train, fold.validation])
@@ -54,15 +49,10 @@ def lite_learner(data: Dataset, training: lite.Training, *, model_input: ModelIn
 
 
 def encoder_learner(
-    data: Dataset, recipe: TrainingRecipe, *, model_input: ModelInput, place: Place, folder: Path, say: Say
+    data: Dataset, recipe: TrainingRecipe, *, model_input: TextInput, place: Place, folder: Path, say: Say
 ) -> Learner:
     """The encoder with its head by a training recipe, each rotation in a folder of its own, where it can go on."""
-    reader = WindowTokenizer(
-        build_moderator_tokenizer(),
-        window=model_input.max_tokens,
-        overlap=model_input.stride,
-        max_windows=model_input.max_windows,
-    )
+    reader = WindowTokenizer.of(build_moderator_tokenizer(), model_input)
 
     def learn(fold: Fold) -> NDArray[np.float32]:
         trained = train_on(

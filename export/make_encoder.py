@@ -17,7 +17,7 @@ from export.making import Made, Make, Material
 from export.parity import check_parity
 from export.progress import Say
 from export.quantise import quantise
-from stream.scoring.session import open_session
+from stream.scoring.session import open_session, reads_tokens
 from stream.scoring.tokenize import ModelInputs, TokenWindows
 
 __all__ = ["ABOUT", "LIMITS", "make_encoder"]
@@ -54,7 +54,7 @@ def make_encoder(weights: Path) -> Make:
         trained = load_classifier(weights)
         model = served(trained)
         say("converting to ONNX")
-        reference = open_session(content := convert(model), "cpu", harms=len(HARMS))
+        reference = open_session(content := convert(model), "cpu", signature=reads_tokens(len(HARMS)))
         say("comparing the converted model with its module")
         sample = list(_spread(material.calibrating.windows, PARITY_CALLS))
         parity = check_parity(_run(TorchModel(model), sample), _run(reference, sample))

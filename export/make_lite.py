@@ -12,7 +12,7 @@ from export.logits import text_logits
 from export.making import Made, Make, Material
 from export.parity import check_parity
 from export.progress import Say
-from stream.scoring.session import open_session
+from stream.scoring.session import open_session, reads_tokens
 
 __all__ = ["make_lite"]
 
@@ -26,7 +26,7 @@ def make_lite(training: lite.Training) -> Make:
         candidate = _train(material, training, say)
         say("converting to ONNX")
         model = convert(candidate.served)
-        converted = open_session(model, "cpu", harms=len(HARMS))
+        converted = open_session(model, "cpu", signature=reads_tokens(len(HARMS)))
         module, artefact = (
             text_logits(one, material.calibrating.windows, harms=len(HARMS))
             for one in (TorchModel(candidate.served), converted)

@@ -40,11 +40,11 @@ from export.sources import Source, licence_of
 from export.splits import Splits, split
 from export.thresholds import default_thresholds
 from export.tokens import build_moderator_tokenizer, build_tokenizer
-from stream.bundle import Bundle, Manifest, ModelInput
+from stream.bundle import Bundle, Manifest, TextInput
 from stream.bundle.evaluation import Conversion, Evaluation
 from stream.bundle.manifest import SCHEMA_VERSION, Role, TrainingSource
 from stream.scoring.form import compose
-from stream.scoring.session import open_session
+from stream.scoring.session import open_session, reads_tokens
 from stream.scoring.tokenize import WindowTokenizer
 from stream.uncertainty.calibration import Calibrator
 
@@ -66,7 +66,7 @@ class Recipe:
     about: str
     limits: str
     """What the card says the model cannot do."""
-    input: ModelInput
+    input: TextInput
     tokenizer: Callable[[], bytes]
     make: Make
     max_false_positive_gap: float | None = None
@@ -76,7 +76,7 @@ class Recipe:
 
 
 # 256 tokens hold 99 of 100 texts of the data whole; a quarter is shared, so that no phrase falls between windows.
-_INPUT = ModelInput(max_tokens=256, stride=64, max_windows=8)
+_INPUT = TextInput(max_tokens=256, stride=64, max_windows=8)
 
 LITE = Recipe(
     name="lite",
@@ -117,14 +117,14 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
     _refuse_empty(splits)
 
     tokenizer = recipe.tokenizer()
-    reader = _reader(tokenizer, recipe.input)
+    reader = WindowTokenizer.of(tokenizer, recipe.input)
     learning, calibrating, testing = (
         _read(reader, recipe.input, dataset.take(rows)) for rows in (splits.learning, splits.calibration, splits.test)
     )
     made = recipe.make(Material(learning, calibrating, splits), say)
 
     say(f"scoring {len(calibrating.data)} texts to calibrate on and {len(testing.data)} to test on")
-    session = open_session(made.artefacts["cpu"][1], "cpu", harms=len(HARMS))
+    session = open_session(made.artefacts["cpu"][1], "cpu", signature=reads_tokens(len(HARMS)))
     calibrating_logits, logits = _logits(session, calibrating), _logits(session, testing)
     calibration = calibrate(
         calibrating_logits,
@@ -203,16 +203,7 @@ def _refuse_empty(splits: Splits) -> None:
         raise ExportError(f"too few texts: {' and '.join(empty)} would be empty")
 
 
-def _reader(tokenizer: bytes, model_input: ModelInput) -> WindowTokenizer:
-    return WindowTokenizer(
-        tokenizer,
-        window=model_input.max_tokens,
-        overlap=model_input.stride,
-        max_windows=model_input.max_windows,
-    )
-
-
-def _read(reader: WindowTokenizer, model_input: ModelInput, data: Dataset) -> Part:
+def _read(reader: WindowTokenizer, model_input: TextInput, data: Dataset) -> Part:
     texts = compose(model_input.form, data.texts, roles=data.roles.tolist(), prompts=data.prompts)
     return Part(reader.read(texts), data)
 

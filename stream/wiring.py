@@ -84,11 +84,11 @@ def load_model(settings: Settings) -> Model:
         log.warning("bundle_unsigned", bundle=bundle.digest, path=str(settings.bundle), allowed_by="unsigned_bundles")
     # ONNX Runtime takes 0.2 s to import; the stub needs none.
     from stream.scoring.golden import golden_of, refuse_other_logits  # noqa: PLC0415
-    from stream.scoring.onnx import OnnxScorer  # noqa: PLC0415
+    from stream.scoring.opening import open_scorer  # noqa: PLC0415
     from stream.scoring.rehearsal import rehearse  # noqa: PLC0415
 
     rehearse(bundle)
-    scorer = OnnxScorer.from_bundle(
+    scorer = open_scorer(
         bundle,
         provider=settings.provider,
         max_batch_tokens=settings.max_batch_tokens,

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from stream.bundle import UnsafeSkipSignature, load
-from stream.scoring.session import OnnxSession, open_session
+from stream.scoring.session import OnnxSession, open_session, reads_tokens
 from stream.scoring.tokenize import ModelInputs
 
 __all__ = ["Comparison", "compare"]
@@ -80,8 +80,8 @@ def main() -> None:
     bundle_path, reference_path = sys.argv[1:]
     bundle = load(bundle_path, UnsafeSkipSignature())  # to be measured, not served
     harms = len(bundle.manifest.harms)
-    quantised = open_session(bundle.read(bundle.manifest.artefacts["cpu"]), "cpu", harms=harms)
-    reference = open_session(Path(reference_path).read_bytes(), "cpu", harms=harms)
+    quantised = open_session(bundle.read(bundle.manifest.artefacts["cpu"]), "cpu", signature=reads_tokens(harms))
+    reference = open_session(Path(reference_path).read_bytes(), "cpu", signature=reads_tokens(harms))
     comparisons = compare(quantised, reference)
     sys.stdout.write("tokens   rows   quantised/s   reference/s   ratio\n")
     for each in comparisons:

@@ -44,11 +44,14 @@ def bare_loop(bundle_path: Path | str, texts: Sequence[str], batch: int) -> floa
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     settings, _ = load_settings()
     bundle = load(bundle_path, trust_of(settings))
-    tokenizer = Tokenizer.from_buffer(bundle.read(bundle.manifest.tokenizer))
-    tokenizer.enable_truncation(bundle.manifest.input.max_tokens)
+    manifest = bundle.manifest
+    if manifest.tokenizer is None or manifest.input.kind == "image":
+        raise SystemExit(f"{bundle_path} reads images; this compares ways of reading text")
+    tokenizer = Tokenizer.from_buffer(bundle.read(manifest.tokenizer))
+    tokenizer.enable_truncation(manifest.input.max_tokens)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    model = bundle.read(bundle.manifest.artefacts["cpu"])
+    model = bundle.read(manifest.artefacts["cpu"])
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def score(part: Sequence[str]) -> None:

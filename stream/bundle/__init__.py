@@ -3,7 +3,7 @@
 from stream.bundle.calibration import Calibration, HarmCalibration
 from stream.bundle.describe import BundleDescription, HarmDescription, describe
 from stream.bundle.load import Bundle, load
-from stream.bundle.manifest import Manifest, ModelInput
+from stream.bundle.manifest import ImageInput, Manifest, ModelInput, PolicyInput, TextInput
 from stream.bundle.signature import Trust, TrustedKeys, UnsafeSkipSignature, trusted_keys
 from stream.bundle.trust import trust_of
 from stream.bundle.watch import BundleWatch
@@ -15,8 +15,11 @@ __all__ = [
     "Calibration",
     "HarmCalibration",
     "HarmDescription",
+    "ImageInput",
     "Manifest",
     "ModelInput",
+    "PolicyInput",
+    "TextInput",
     "Trust",
     "TrustedKeys",
     "UnsafeSkipSignature",

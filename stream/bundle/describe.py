@@ -8,6 +8,7 @@ from datetime import datetime
 
 from stream.bundle.evaluation import Evaluation, Measurement, parse_evaluation
 from stream.bundle.load import Bundle
+from stream.bundle.manifest import ModelInput
 
 __all__ = ["BundleDescription", "HarmDescription", "describe"]
 
@@ -45,7 +46,8 @@ class BundleDescription:
     files: int
     providers: tuple[str, ...]
     roles: tuple[str, ...]
-    window: str
+    reads: str
+    """What the model is given of some content."""
     training_rows: int
     training_sources: int
     harms: Sequence[HarmDescription]
@@ -69,11 +71,19 @@ def describe(bundle: Bundle) -> BundleDescription:
         files=len(manifest.files) + 1,
         providers=tuple(manifest.artefacts),
         roles=manifest.roles,
-        window=f"{manifest.input.max_tokens} tokens, {manifest.input.stride} shared",
+        reads=_describe_input(manifest.input),
         training_rows=sum(source.rows for source in manifest.training_data),
         training_sources=len(manifest.training_data),
         harms=tuple(_describe_harm(bundle, evaluation, harm) for harm in manifest.harms),
     )
+
+
+def _describe_input(given: ModelInput) -> str:
+    if given.kind == "text":
+        return f"text, {given.max_tokens} tokens at a time, {given.stride} shared"
+    if given.kind == "policy":
+        return f"text, {given.max_tokens} tokens, in a question per harm"
+    return f"images, {given.width} x {given.height} pixels, {given.crops} of each"
 
 
 def _describe_harm(bundle: Bundle, evaluation: Evaluation, harm: str) -> HarmDescription:

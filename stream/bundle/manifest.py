@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from stream.bundle.signature import SIGNATURE_NAME
 from stream.errors import BundleError
@@ -18,10 +28,13 @@ __all__ = [
     "MAX_JSON_BYTES",
     "SCHEMA_VERSION",
     "FileEntry",
+    "ImageInput",
     "Manifest",
     "ModelInput",
+    "PolicyInput",
     "Role",
     "TextForm",
+    "TextInput",
     "TrainingSource",
     "explain",
     "parse_manifest",
@@ -86,9 +99,10 @@ class TextForm(_Strict):
     """What comes between the prompt and the text, where there is a prompt."""
 
 
-class ModelInput(_Strict):
-    """How a text becomes rows of the model: overlapping windows of tokens."""
+class TextInput(_Strict):
+    """How a text becomes rows of a classifier: overlapping windows of tokens."""
 
+    kind: Literal["text"] = "text"
     max_tokens: Annotated[int, Field(ge=8, le=8192)]
     """Length of a window in tokens, special tokens included."""
     stride: Annotated[int, Field(ge=0)]
@@ -98,10 +112,62 @@ class ModelInput(_Strict):
     form: TextForm = TextForm()
 
     @model_validator(mode="after")
-    def _check_progress(self) -> ModelInput:
+    def _check_progress(self) -> TextInput:
         if self.stride >= self.max_tokens - 2:  # two special tokens frame a window; the next one must begin later
             raise ValueError(f"stride ({self.stride}) must be below max_tokens - 2 ({self.max_tokens - 2})")
         return self
+
+
+class PolicyInput(_Strict):
+    """How a text becomes rows of a language model that is asked, once per harm, whether a policy is broken [S01]."""
+
+    kind: Literal["policy"]
+    max_tokens: Annotated[int, Field(ge=64, le=32_768)]
+    """Length of a question in tokens, the text and the special tokens included; the middle of a longer text is cut."""
+    templates: BundlePath
+    """The file of the questions: its digest, in `files`, is part of what the calibration was fitted on."""
+    temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Added to the probability of either answer, which pulls a score to one half where neither is likely."""
+    min_answer_mass: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Below this probability of both answers together the model did not answer the question, and there is no score."""
+
+
+class ImageInput(_Strict):
+    """How an image becomes rows of a model: in which size, cut how, and in what numbers."""
+
+    kind: Literal["image"]
+    height: Annotated[int, Field(ge=8, le=2048)]
+    width: Annotated[int, Field(ge=8, le=2048)]
+    resize: Literal["stretch", "shorter_side", "none"]
+    """To the model's size whatever the shape; until the shorter side is `resize_to` and then cut; or only cut."""
+    resize_to: Annotated[int, Field(ge=8, le=4096)] | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Taken from red, green and blue in [0, 1]."""
+    deviation: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """And then they are divided by this."""
+    crops: Annotated[int, Field(ge=1, le=5)] = 1
+    """Pieces of a larger image that are scored: the centre, then the corners; their probabilities are averaged."""
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> ImageInput:
+        if (self.resize == "shorter_side") != (self.resize_to is not None):
+            raise ValueError("resize_to belongs to resize shorter_side, and to that alone")
+        if min(self.deviation) <= 0:
+            raise ValueError("deviation must be above 0")
+        return self
+
+
+def _kind(value: Any) -> str:  # Any: JSON
+    return str(value.get("kind", "text") if isinstance(value, dict) else value.kind)
+
+
+ModelInput = Annotated[
+    Annotated[TextInput, Tag("text")] | Annotated[PolicyInput, Tag("policy")] | Annotated[ImageInput, Tag("image")],
+    Discriminator(_kind),
+]
+"""What a model reads, and how content becomes that."""
 
 
 class TrainingSource(_Strict):
@@ -126,7 +192,8 @@ class Manifest(_Strict):
     input: ModelInput
     artefacts: dict[Literal["cpu", "cuda"], BundlePath]
     """Model file by execution provider."""
-    tokenizer: BundlePath
+    tokenizer: BundlePath | None = None
+    """For a model that reads text."""
     calibration: BundlePath
     evaluation: BundlePath
     card: BundlePath
@@ -138,8 +205,11 @@ class Manifest(_Strict):
 
     @model_validator(mode="after")
     def _check_together(self) -> Manifest:
-        named = [self.tokenizer, self.calibration, self.evaluation, self.card, *self.artefacts.values()]
-        named += [self.golden] if self.golden is not None else []
+        if (self.tokenizer is None) != (self.input.kind == "image"):
+            raise ValueError("a model that reads text has a tokenizer, one that reads images has none")
+        named = [self.calibration, self.evaluation, self.card, *self.artefacts.values()]
+        named += [name for name in (self.tokenizer, self.golden) if name is not None]
+        named += [self.input.templates] if self.input.kind == "policy" else []
         missing = sorted(set(named) - set(self.files))
         if missing:
             raise ValueError(f"files does not list {', '.join(missing)}")

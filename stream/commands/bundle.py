@@ -110,7 +110,7 @@ def _facts(description: BundleDescription) -> list[tuple[str, str]]:
         ("size", f"{description.bytes / 1e6:.2f} MB in {description.files} files"),
         ("providers", ", ".join(description.providers)),
         ("roles", ", ".join(description.roles)),
-        ("window", description.window),
+        ("reads", description.reads),
         ("trained on", f"{description.training_rows} texts from {description.training_sources} sources"),
     ]
 

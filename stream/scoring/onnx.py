@@ -15,7 +15,7 @@ from stream.events import EventBatch, FailCondition, Scores
 from stream.scoring.batching import MicroBatch, length_classes, micro_batches, most_rows
 from stream.scoring.form import PLAIN
 from stream.scoring.modality import find_text
-from stream.scoring.session import OnnxSession, Provider, RunError, open_session
+from stream.scoring.session import OnnxSession, Provider, RunError, open_session, reads_tokens
 from stream.scoring.tokenize import ModelInputs, TokenWindows, WindowTokenizer
 
 __all__ = ["OnnxScorer"]
@@ -89,29 +89,28 @@ class OnnxScorer:
             self._max_batch_tokens = self._fewest_rows = 1
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, *, provider: Provider, max_batch_tokens: int, max_windows: int) -> OnnxScorer:
+    def from_bundle(
+        cls, bundle: Bundle, *, provider: Provider, max_batch_tokens: int, max_windows: int | None
+    ) -> OnnxScorer:
         """Load a verified bundle for `provider`.
 
         Without an artefact for CUDA the one for the CPU runs there, provided that every operator does. Raises
         `BundleError` where the bundle cannot be served, `ProviderError` where `provider` is not what would run it.
         """
-        manifest = bundle.manifest
-        tokenizer = WindowTokenizer(
-            bundle.read(manifest.tokenizer),
-            window=manifest.input.max_tokens,
-            overlap=manifest.input.stride,
-            max_windows=max_windows,
-        )
+        manifest, given = bundle.manifest, bundle.manifest.input
+        if given.kind != "text" or manifest.tokenizer is None:
+            raise BundleError(f"{bundle.path} does not read text as it is: it has an input of kind {given.kind}")
+        tokenizer = WindowTokenizer.of(bundle.read(manifest.tokenizer), given, max_windows=max_windows)
 
         def open_on(place: Provider) -> OnnxScorer:
             model = bundle.read(manifest.artefacts.get(place, manifest.artefacts["cpu"]))
             return cls(
-                open_session(model, place, harms=len(manifest.harms)),
+                open_session(model, place, signature=reads_tokens(len(manifest.harms))),
                 tokenizer,
                 harms=manifest.harms,
-                window=manifest.input.max_tokens,
+                window=given.max_tokens,
                 max_batch_tokens=max_batch_tokens,
-                form=manifest.input.form,
+                form=given.form,
             )
 
         scorer = open_on(provider)

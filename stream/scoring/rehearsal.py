@@ -25,7 +25,7 @@ from stream.bundle import Bundle
 from stream.bundle.load import assemble
 from stream.errors import BundleError, FairwayError
 from stream.scoring.golden import golden_of, refuse_other_logits
-from stream.scoring.onnx import OnnxScorer
+from stream.scoring.opening import open_scorer
 from stream.scoring.tokenize import WindowTokenizer
 
 __all__ = ["Limits", "rehearse"]
@@ -70,7 +70,8 @@ def rehearse(bundle: Bundle, limits: Limits | None = None) -> float:
     limits = limits or Limits()
     manifest = bundle.manifest
     golden_of(bundle)  # before a process is started to no end
-    needed = {manifest.tokenizer, manifest.calibration, manifest.golden or "", *manifest.artefacts.values()}
+    needed = {manifest.calibration, *manifest.artefacts.values()}
+    needed |= {name for name in (manifest.tokenizer, manifest.golden) if name is not None}
     contents = {name: bundle.contents[name] for name in sorted(needed)}
     head = {
         "path": str(bundle.path),
@@ -131,9 +132,7 @@ def _play() -> dict[str, Any]:  # Any: JSON
     try:
         bundle = assemble(Path(name), head["manifest"].encode(), contents, signer=None)
         _refuse_slow_tokenizer(bundle, limits, name)
-        scorer = OnnxScorer.from_bundle(
-            bundle, provider="cpu", max_batch_tokens=BATCH_TOKENS, max_windows=bundle.manifest.input.max_windows
-        )
+        scorer = open_scorer(bundle, provider="cpu", max_batch_tokens=BATCH_TOKENS)
         return {"difference": refuse_other_logits(scorer, golden_of(bundle), provider="cpu", name=name)}
     except FairwayError as error:
         return {"error": str(error) if name in str(error) else f"{name}: {error}"}
@@ -159,11 +158,11 @@ def _limit(limits: Limits, model_bytes: int) -> None:
 
 
 def _refuse_slow_tokenizer(bundle: Bundle, limits: Limits, name: str) -> None:
+    given = bundle.manifest.input
+    if bundle.manifest.tokenizer is None or given.kind != "text":
+        return
     content = bundle.read(bundle.manifest.tokenizer)
-    model_input = bundle.manifest.input
-    tokenizer = WindowTokenizer(
-        content, window=model_input.max_tokens, overlap=model_input.stride, max_windows=model_input.max_windows
-    )
+    tokenizer = WindowTokenizer.of(content, given)
     for unit in _awkward_units(content):
         # Without end, and ending again and again: a rule that backtracks does so where what it repeats has stopped.
         texts = [(part * (STRESS_CHARACTERS // len(part) + 1))[:STRESS_CHARACTERS] for part in (unit, unit * 40 + "! ")]

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from io import StringIO
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,7 @@ os.putenv("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as capi
 
-__all__ = ["OnnxSession", "Provider", "RunError", "open_session"]
+__all__ = ["OnnxSession", "Provider", "RunError", "Signature", "open_session", "reads_tokens"]
 
 Provider = Literal["cpu", "cuda"]
 
@@ -56,8 +58,22 @@ RUNTIME_ERRORS: Final[tuple[type[Exception], ...]] = (
     MemoryError,
 )
 
-INPUTS: Final = {"input_ids": ("tensor(int64)", 2), "attention_mask": ("tensor(int64)", 2)}
-OUTPUTS: Final = {"logits": ("tensor(float)", 2)}
+Shape = tuple[int | None, ...]
+"""None is a size that every call may choose anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Names, types and shapes of what a model takes and gives. ONNX's names of types: `tensor(float)` is float32."""
+
+    inputs: Mapping[str, tuple[str, Shape]]
+    outputs: Mapping[str, tuple[str, Shape]]
+
+
+def reads_tokens(harms: int) -> Signature:
+    """Of a classifier of texts: ids and mask, both (n, l), to logits (n, h)."""
+    tokens = ("tensor(int64)", (None, None))
+    return Signature({"input_ids": tokens, "attention_mask": tokens}, {"logits": ("tensor(float)", (None, harms))})
 
 
 class RunError(ScoringError):
@@ -70,28 +86,32 @@ class OnnxSession:
     def __init__(self, session: ort.InferenceSession, provider: Provider) -> None:
         self.provider: Provider = provider
         self._session = session
+        self._outputs = [output.name for output in session.get_outputs()]
 
     def run(self, inputs: ModelInputs) -> NDArray[np.float32]:
-        """The logits of n rows, (n, h) float32. Raises `RunError`."""
-        feed = {"input_ids": inputs.input_ids, "attention_mask": inputs.attention_mask}
+        """The logits of n rows of tokens, (n, h) float32. Raises `RunError`."""
+        return self.call({"input_ids": inputs.input_ids, "attention_mask": inputs.attention_mask})["logits"]
+
+    def call(self, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """Every output of the model by name, for its inputs by name. Raises `RunError`."""
         try:
-            logits: NDArray[np.float32] = self._session.run(["logits"], feed)[0]
+            outputs = self._session.run(self._outputs, dict(feed))
         except RUNTIME_ERRORS as error:
-            shape = " x ".join(map(str, inputs.input_ids.shape))
-            raise RunError(f"a model call of {shape} tokens failed on {self.provider}: {error}") from None
-        return logits
+            shape = " x ".join(map(str, next(iter(feed.values())).shape))
+            raise RunError(f"a model call of {shape} failed on {self.provider}: {error}") from None
+        return dict(zip(self._outputs, outputs, strict=True))
 
 
-def open_session(model: bytes, provider: Provider, *, harms: int) -> OnnxSession:
-    """Load a verified ONNX model with logits for `harms` harms.
+def open_session(model: bytes, provider: Provider, *, signature: Signature) -> OnnxSession:
+    """Load a verified ONNX model that takes and gives what `signature` says.
 
-    Raises `BundleError` where the model cannot be loaded or has other inputs or outputs than ours, and `ProviderError`
-    where it would not run on `provider` as a whole.
+    Raises `BundleError` where the model cannot be loaded or has other inputs or outputs, and `ProviderError` where it
+    would not run on `provider` as a whole.
     """
     session = _open_on_cpu(model) if provider == "cpu" else _open_on_cuda(model)
     # Without this, a failing run() would silently rebuild the session on the CPU.
     session.disable_fallback()
-    _check_signature(session, harms)
+    _check_signature(session, signature)
     return OnnxSession(session, provider)
 
 
@@ -171,25 +191,33 @@ def _without_cuda(why: str) -> str:
     )
 
 
-def _check_signature(session: ort.InferenceSession, harms: int) -> None:
+def _check_signature(session: ort.InferenceSession, signature: Signature) -> None:
     """Raise `BundleError` unless the model takes and gives what this service feeds and reads."""
-    for kind, expected, found in (
-        ("inputs", INPUTS, session.get_inputs()),
-        ("outputs", OUTPUTS, session.get_outputs()),
+    for kind, expected, nodes in (
+        ("inputs", signature.inputs, session.get_inputs()),
+        ("outputs", signature.outputs, session.get_outputs()),
     ):
-        actual = {node.name: (node.type, len(node.shape)) for node in found}
-        if actual != expected:
-            raise BundleError(f"the model's {kind} are {_describe(actual)}, not {_describe(expected)}; export it again")
-    fixed = [node.name for node in session.get_inputs() if any(isinstance(size, int) for size in node.shape)]
-    if fixed:
-        raise BundleError(
-            f"the model takes {' and '.join(fixed)} of one size only; export it with free rows and length"
-        )
-    columns = session.get_outputs()[0].shape[1]
-    if columns != harms:
-        raise BundleError(
-            f"the model gives {columns} logits per row, the manifest names {harms} harms; export it again"
-        )
+        found = {node.name: (node.type, tuple(node.shape)) for node in nodes}
+        if _ranks(found) != _ranks(expected):
+            raise BundleError(
+                f"the model's {kind} are {_describe(_ranks(found))}, not {_describe(_ranks(expected))}; export it again"
+            )
+        for name, (_, shape) in expected.items():
+            _check_shape(name, found[name][1], shape, fed=kind == "inputs")
+
+
+def _check_shape(name: str, found: tuple[int | str | None, ...], expected: Shape, *, fed: bool) -> None:
+    for axis, (size, wanted) in enumerate(zip(found, expected, strict=True)):
+        if fed and wanted is None and isinstance(size, int):
+            raise BundleError(f"the model takes {name} of {size} along axis {axis} only; export it with that size free")
+        if wanted is not None and size != wanted:
+            raise BundleError(
+                f"the model has {size} along axis {axis} of {name}, its manifest makes that {wanted}; export it again"
+            )
+
+
+def _ranks(signature: Mapping[str, tuple[str, tuple[object, ...]]]) -> dict[str, tuple[str, int]]:
+    return {name: (kind, len(shape)) for name, (kind, shape) in signature.items()}
 
 
 def _describe(signature: dict[str, tuple[str, int]]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from stream.bundle.manifest import TextInput
 from stream.errors import BundleError
 from stream.scoring.batching import MicroBatch
 from stream.scoring.windows import Windows, lay_windows
@@ -94,6 +95,12 @@ class WindowTokenizer:
             )
         step = self._width - overlap
         self._max_characters = MAX_CHARACTERS_PER_TOKEN * (self._width + (max_windows - 1) * step)
+
+    @classmethod
+    def of(cls, tokenizer_json: bytes, given: TextInput, *, max_windows: int | None = None) -> WindowTokenizer:
+        """The one that reads texts as a bundle's model does, in at most as many windows as its evaluation did."""
+        most = given.max_windows if max_windows is None else max_windows
+        return cls(tokenizer_json, window=given.max_tokens, overlap=given.stride, max_windows=most)
 
     @property
     def largest_id(self) -> int:

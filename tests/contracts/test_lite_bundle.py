@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stream.bundle import Bundle, describe, load
-from stream.scoring.session import open_session
+from stream.scoring.session import open_session, reads_tokens
 from stream.scoring.tokenize import ModelInputs
 from tests.bundles import TRUST
 
@@ -47,7 +47,7 @@ def test_every_harm_can_promise_a_miss_rate_of_one_in_twenty(lite: Bundle) -> No
 
 def test_same_bits_whatever_the_batch(lite: Bundle) -> None:
     """A text has the same logits to the last bit, whatever it is padded to and batched with."""
-    session = open_session(lite.read("model.onnx"), "cpu", harms=len(lite.manifest.harms))
+    session = open_session(lite.read("model.onnx"), "cpu", signature=reads_tokens(len(lite.manifest.harms)))
     generator = np.random.default_rng(0)
     lengths = generator.integers(1, 120, 200)
     mask = (np.arange(160) < lengths[:, None]).astype(np.int64)

@@ -16,7 +16,7 @@ from export.lite import Lite, Training, TrainingSet, quantise, train
 from export.logits import text_logits
 from export.tokens import FIRST_WORD_ID, VOCABULARY, build_tokenizer
 from stream.bundle import load
-from stream.scoring.session import OnnxSession, open_session
+from stream.scoring.session import OnnxSession, open_session, reads_tokens
 from stream.scoring.tokenize import ModelInputs, TokenWindows, WindowTokenizer
 from tests.bundles import TRUST
 
@@ -51,7 +51,7 @@ def model(trained: Lite) -> bytes:
 @pytest.fixture(scope="module")
 def session(model: bytes) -> OnnxSession:
     """A session of the quantised model."""
-    return open_session(model, "cpu", harms=HARMS)
+    return open_session(model, "cpu", signature=reads_tokens(HARMS))
 
 
 def random_rows(count: int, *, seed: int = 0) -> list[list[int]]:

@@ -18,7 +18,7 @@ from export.errors import ExportError
 from export.recipe import build, moderator
 from export.splits import split
 from export.tokens import build_moderator_tokenizer
-from stream.bundle import Bundle, ModelInput
+from stream.bundle import Bundle, TextInput
 from stream.bundle.evaluation import parse_evaluation
 from stream.scoring.batching import MicroBatch
 from stream.scoring.tokenize import WindowTokenizer
@@ -27,7 +27,7 @@ from tests.labelled import made_up_lines
 pytestmark = pytest.mark.export
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-INPUT = ModelInput(max_tokens=24, stride=4, max_windows=4)
+INPUT = TextInput(max_tokens=24, stride=4, max_windows=4)
 SMALL = EncoderConfig(positions=24, width=32, layers=1, heads=2, inner=64)
 
 

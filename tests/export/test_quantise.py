@@ -20,7 +20,7 @@ from export.parity import check_parity
 from export.quantise import product_shapes, quantise, quantise_table, quantise_until
 from export.tokens import VOCABULARY, build_tokenizer
 from stream.scoring.onnx import OnnxScorer
-from stream.scoring.session import CPU, SLOW_ON_CPU, OnnxSession, open_session
+from stream.scoring.session import CPU, SLOW_ON_CPU, OnnxSession, open_session, reads_tokens
 from stream.scoring.session import _options as session_options
 from stream.scoring.tokenize import ModelInputs, WindowTokenizer
 from tests.records import batch_of
@@ -73,7 +73,7 @@ def run(model: bytes, given_inputs: ModelInputs) -> NDArray[np.float32]:
 
 
 def session(model: bytes) -> OnnxSession:
-    return open_session(model, "cpu", harms=HARMS)
+    return open_session(model, "cpu", signature=reads_tokens(HARMS))
 
 
 @pytest.mark.parametrize("shape", [(1, 4), (2, 7), (9, 64)])

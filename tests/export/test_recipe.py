@@ -21,9 +21,9 @@ from export.logits import text_logits
 from export.make_lite import make_lite
 from export.recipe import LITE, build
 from export.splits import split
-from stream.bundle import Bundle, ModelInput, load
+from stream.bundle import Bundle, TextInput, load
 from stream.bundle.evaluation import parse_evaluation
-from stream.scoring.session import open_session
+from stream.scoring.session import open_session, reads_tokens
 from stream.scoring.tokenize import WindowTokenizer
 from stream.uncertainty.calibration import Calibrator
 from tests.bundles import UNSIGNED
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.export
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 QUICK = replace(
     LITE,
-    input=ModelInput(max_tokens=24, stride=4, max_windows=4),  # short, so that some texts have several windows
+    input=TextInput(max_tokens=24, stride=4, max_windows=4),  # short, so that some texts have several windows
     make=make_lite(Training(epochs=8, batch_size=32, weight_decays=(1e-6, 1e-5))),
 )
 
@@ -75,14 +75,9 @@ def test_figures_are_those_of_the_served_model(bundle: Bundle, data: Path) -> No
     """Average precision and AUROC are scikit-learn's, of the packed model on the test split's human labels."""
     dataset = read_dataset(data)
     test = dataset.take(split(dataset.texts).test)
-    model_input = bundle.manifest.input
-    reader = WindowTokenizer(
-        bundle.read("tokenizer.json"),
-        window=model_input.max_tokens,
-        overlap=model_input.stride,
-        max_windows=model_input.max_windows,
-    )
-    session = open_session(bundle.read("model.onnx"), "cpu", harms=len(HARMS))
+    assert isinstance(bundle.manifest.input, TextInput)
+    reader = WindowTokenizer.of(bundle.read("tokenizer.json"), bundle.manifest.input)
+    session = open_session(bundle.read("model.onnx"), "cpu", signature=reads_tokens(len(HARMS)))
     logits = text_logits(session, reader.read(test.texts), harms=len(HARMS))
     fitted = bundle.calibration.harms.values()
     calibrator = Calibrator(a=np.array([harm.a for harm in fitted]), b=np.array([harm.b for harm in fitted]))

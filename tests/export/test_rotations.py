@@ -21,7 +21,7 @@ from export.splits import split, text_digest
 from export.tokens import VOCABULARY
 from export.training import TrainingRecipe
 from export.training.place import find_place
-from stream.bundle import ModelInput
+from stream.bundle import TextInput
 from tests.labelled import labelled
 
 pytestmark = pytest.mark.export
@@ -165,7 +165,7 @@ def test_the_lite_model_learns_in_a_rotation(data: Dataset) -> None:
     learner = lite_learner(
         data,
         lite.Training(batch_size=64, weight_decays=(1e-6, 4e-6)),
-        model_input=ModelInput(max_tokens=64, stride=8),
+        model_input=TextInput(max_tokens=64, stride=8),
         say=said.append,
     )
     first, again = (list(rotate(data, split(data.texts), learner, rotations=(ONE,))) for _ in range(2))
@@ -185,7 +185,7 @@ def test_an_encoder_learns_in_a_rotation_and_goes_on(
     learner = encoder_learner(
         data,
         TrainingRecipe.model_validate({"schema_version": 1, "name": "small", "max_tokens": 32, "tune": tune}),
-        model_input=ModelInput(max_tokens=64, stride=8),
+        model_input=TextInput(max_tokens=64, stride=8),
         place=find_place("fp32"),
         folder=tmp_path,
         say=lambda _: None,

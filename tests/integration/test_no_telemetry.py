@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 MODEL = Path(__file__).parents[1] / "assets" / "scoring" / "tiny.onnx"
-OPEN_OURS = "from stream.scoring.session import open_session; open_session(MODEL.read_bytes(), 'cpu', harms=2)"
+OPEN_OURS = (
+    "from stream.scoring.session import open_session, reads_tokens; "
+    "open_session(MODEL.read_bytes(), 'cpu', signature=reads_tokens(2))"
+)
 
 
 def left_behind(code: str, folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ops.bench.quantised import Comparison, compare, total_ratio
-from stream.scoring.session import OnnxSession, open_session
+from stream.scoring.session import OnnxSession, open_session, reads_tokens
 from stream.scoring.tokenize import ModelInputs
 from tests.bundles import lite
 
@@ -28,7 +28,7 @@ class Recorded(OnnxSession):
 def test_both_sides_run_the_same_batches_in_turns() -> None:
     """Both models get the same batches, alternately, as many rows as make the tokens asked for."""
     bundle = lite()
-    session = open_session(bundle.read("model.onnx"), "cpu", harms=len(bundle.manifest.harms))
+    session = open_session(bundle.read("model.onnx"), "cpu", signature=reads_tokens(len(bundle.manifest.harms)))
     calls: list[tuple[str, bytes]] = []
     sides = [Recorded(session, name, calls) for name in ("quantised", "reference")]
     found = compare(sides[0], sides[1], lengths=(4, 100), tokens=40, rounds=2)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from export.card import write_card
 from export.sources import SOURCES, licence_of
-from stream.bundle import load
+from stream.bundle import TextInput, load
 from stream.bundle.evaluation import parse_evaluation
 from tests.bundles import TRUST
 
@@ -14,12 +14,13 @@ LITE = Path(__file__).parents[2] / "models" / "lite"
 def test_the_card_says_what_was_measured() -> None:
     """The card of the shipped bundle is what its evaluation and manifest give, figure by figure."""
     bundle = load(LITE, TRUST)
+    assert isinstance(bundle.manifest.input, TextInput)
     manifest, shipped = bundle.manifest, bundle.read("CARD.md").decode()
     card = write_card(
         title=f"{manifest.name} {manifest.version}",
         about=shipped.split("\n\n")[1],
         limits=shipped.partition("## Limits\n\n")[2].partition("\n- Figures over all")[0],
-        model_input=manifest.input,
+        model_input=bundle.manifest.input,
         evaluation=parse_evaluation(bundle.read("evaluation.json"), name="evaluation.json"),
         training_data=manifest.training_data,
         sources=licence_of(used.source for used in manifest.training_data),

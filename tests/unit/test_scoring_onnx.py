@@ -374,7 +374,7 @@ def test_no_events_give_no_scores(make_scorer: MakeScorer) -> None:
     [
         ("renamed_output.onnx", "outputs are scores tensor.float. of rank 2, not logits"),
         ("int32_inputs.onnx", "inputs are attention_mask tensor.int32. of rank 2"),
-        ("fixed_shape.onnx", "takes input_ids and attention_mask of one size only"),
+        ("fixed_shape.onnx", "takes input_ids of 1 along axis 0 only"),
         ("one_row_for_all.onnx", r"gives logits of shape \(1, 2\), not \(8, 2\)"),
         ("build_models.py", "is not an ONNX model"),
     ],
@@ -387,7 +387,7 @@ def test_a_model_with_another_interface_is_refused(make_scorer: MakeScorer, mode
 
 def test_a_model_with_other_harms_is_refused(make_scorer: MakeScorer) -> None:
     """A model with more or fewer logits than the manifest has harms is refused at load."""
-    with pytest.raises(BundleError, match="gives 2 logits per row, the manifest names 3 harms"):
+    with pytest.raises(BundleError, match="has 2 along axis 1 of logits, its manifest makes that 3"):
         make_scorer(harms=["hate", "violence", "sexual"])
 
 

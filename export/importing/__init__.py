@@ -1,0 +1,1 @@
+"""Models that were trained elsewhere: a checkpoint's folder in, a bundle out."""
