@@ -29,6 +29,7 @@ __all__ = [
     "Encoder",
     "EncoderClassifier",
     "EncoderConfig",
+    "fresh_head",
     "load_classifier",
     "parameter_groups",
     "read_bert",
@@ -148,12 +149,7 @@ class EncoderClassifier(nn.Module):
         self.encoder = encoder
         self.hidden = hidden
         self.read_layers = layers
-        width = encoder.config.width * layers
-        steps: list[nn.Module] = [nn.Dropout(dropout)]
-        if hidden:
-            steps += [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout)]
-        self.head = nn.Sequential(*steps, nn.Linear(hidden or width, harms))
-        self.head.apply(_initialise)
+        self.head = fresh_head(encoder.config.width * layers, harms=harms, hidden=hidden, dropout=dropout)
 
     @property
     def harms(self) -> int:
@@ -172,6 +168,14 @@ class EncoderClassifier(nn.Module):
         # A matrix product per row: a sum over a whole call adds up in another order where the call is one row.
         means = [(shares[:, None, :] @ state).squeeze(1) for state in states]
         return means[0] if len(means) == 1 else torch.cat(means, dim=-1)
+
+
+def fresh_head(width: int, *, harms: int, hidden: int, dropout: float) -> nn.Sequential:
+    """Mean states (n, width) to logits (n, harms), by a layer of `hidden` between, or none where that is 0."""
+    steps: list[nn.Module] = [nn.Dropout(dropout)]
+    if hidden:
+        steps += [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout)]
+    return nn.Sequential(*steps, nn.Linear(hidden or width, harms)).apply(_initialise)
 
 
 def _initialise(module: nn.Module) -> None:

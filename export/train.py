@@ -27,7 +27,7 @@ from export.splits import split
 from export.tokens import build_moderator_tokenizer
 from export.training.examples import Examples, keep_rows, make_examples
 from export.training.place import Place
-from export.training.probe import fit_head, frozen_states
+from export.training.probe import fit_heads, frozen_states
 from export.training.recipe import Functional, TrainingRecipe, Tune
 from export.training.tune import fine_tune
 from stream.scoring.tokenize import WindowTokenizer
@@ -84,12 +84,14 @@ def train_on(
     examples = _examples(learnt, recipe, tokenizer, recipe.max_tokens)
     torch.manual_seed(recipe.seed)
     head = recipe.head
-    model = EncoderClassifier(encoder, harms=len(HARMS), hidden=head.hidden, layers=head.layers, dropout=head.dropout)
+    model = EncoderClassifier(
+        encoder, harms=len(HARMS), hidden=head.hidden * head.members, layers=head.layers, dropout=head.dropout
+    )
 
     started = time.monotonic()
     states = frozen_states(model.to(place.device), examples, place, cache=folder / "states.safetensors", say=say)
     model.cpu()
-    loss = fit_head(model.head, states, examples, recipe.probe, seed=recipe.seed)
+    loss = fit_heads(model, states, examples, recipe)
     figures: dict[str, object] = {
         "recipe": recipe.model_dump(mode="json"),
         "device": place.device.type,

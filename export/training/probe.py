@@ -6,6 +6,7 @@ that the tuning leaves from: a random head would tear at the encoder before it s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,15 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from export.encoder import EncoderClassifier
+from export.encoder import EncoderClassifier, fresh_head
 from export.progress import Say
 from export.training.batches import plan
 from export.training.examples import Examples
 from export.training.loss import masked_loss
 from export.training.place import Place
-from export.training.recipe import Probe
+from export.training.recipe import Probe, TrainingRecipe
 
-__all__ = ["fit_head", "frozen_states"]
+__all__ = ["fit_head", "fit_heads", "frozen_states"]
 
 _BATCH_ROWS = 32
 _FLAT = 1e-4  # a state that hardly varies is not blown up
@@ -42,6 +43,32 @@ def frozen_states(model: EncoderClassifier, examples: Examples, place: Place, *,
     cache.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: torch.from_numpy(states)}, cache)
     return torch.from_numpy(states)
+
+
+def fit_heads(model: EncoderClassifier, states: Tensor, examples: Examples, recipe: TrainingRecipe) -> float:
+    """Fit the head of `model` as the mean of `recipe.head.members` heads; the mean loss of their last epochs.
+
+    Members differ in their seeds: in first weights, in dropout, and in the order of the texts.
+    """
+    losses, members = [], []
+    for seed in range(recipe.seed, recipe.seed + recipe.head.members):
+        torch.manual_seed(seed)
+        member = fresh_head(states.shape[1], harms=model.harms, hidden=recipe.head.hidden, dropout=recipe.head.dropout)
+        losses.append(fit_head(member, states, examples, recipe.probe, seed=seed))
+        members.append(member)
+    model.head.load_state_dict(_mean_of_heads(members))
+    return float(np.mean(losses))
+
+
+def _mean_of_heads(members: Sequence[nn.Sequential]) -> dict[str, Tensor]:
+    """One head whose logits are the mean of those of `members`: their hidden layers side by side."""
+    states = [member.state_dict() for member in members]
+    last = str(len(members[0]) - 1)
+    joined = {name: torch.cat([state[name] for state in states]) for name in states[0] if not name.startswith(last)}
+    mean = torch.stack([state[f"{last}.bias"] for state in states]).mean(dim=0)
+    side_by_side = [state[f"{last}.weight"] / len(members) for state in states]
+    weight = torch.cat(side_by_side, dim=1) if joined else torch.stack(side_by_side).sum(dim=0)
+    return joined | {f"{last}.weight": weight, f"{last}.bias": mean}
 
 
 def fit_head(head: nn.Sequential, states: Tensor, examples: Examples, probe: Probe, *, seed: int) -> float:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor
+from torch import Tensor, nn
 
 from export.convert import TorchModel
 from export.dataset import HARMS, Dataset
@@ -31,7 +31,7 @@ from export.training.checkpoint import mean_weights, mix_weights
 from export.training.examples import Examples, keep_rows, make_examples
 from export.training.loss import masked_loss
 from export.training.place import find_place
-from export.training.probe import fit_head
+from export.training.probe import fit_head, fit_heads
 from export.training.recipe import Balance, Functional, Probe
 from export.training.tune import rate_at
 from stream.bundle.manifest import TextForm
@@ -273,6 +273,25 @@ def test_the_head_is_fitted_to_states_as_they_are() -> None:
 
 
 # The whole
+
+
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_several_heads_are_one_whose_logits_are_their_mean(data: Dataset, hidden: int) -> None:
+    """A head of three members gives the mean of three heads that were fitted alone, with other seeds each."""
+    examples = make_examples(data, Balance(), TextForm(), reader())
+    states = torch.randn(len(examples), SMALL.width)
+
+    def fitted(seed: int, members: int) -> nn.Sequential:
+        said = {"seed": seed, "head": {"hidden": hidden, "members": members}, "probe": {"epochs": 1}}
+        recipe = TrainingRecipe.model_validate({"schema_version": 1, "name": "test", **said})
+        model = EncoderClassifier(Encoder(SMALL), harms=len(HARMS), hidden=hidden * members)
+        fit_heads(model, states, examples, recipe)
+        return model.head.eval()
+
+    alone = torch.stack([fitted(seed, 1)(states) for seed in (5, 6, 7)])
+    together = fitted(5, 3)(states)
+    assert torch.allclose(together, alone.mean(dim=0), atol=1e-5)
+    assert not torch.allclose(alone[0], alone[1], atol=1e-3)
 
 
 def test_the_encoder_stays_as_it_comes_without_tuning(train: Train) -> None:
