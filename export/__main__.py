@@ -37,12 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _build(options: argparse.Namespace, say: Say) -> None:
     from export.recipe import LITE, build, moderator  # noqa: PLC0415 - measuring a bundle takes no torch
+    from export.rotations import read_results  # noqa: PLC0415
 
     # The exporter logs that optional packages, which no text model uses, are not installed.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     recipe = moderator(options.weights) if options.weights else LITE
     out = options.out or Path("models") / recipe.name
-    bundle = build(options.data, out, recipe=recipe, created_at=options.created_at, say=say)
+    rotations = read_results(options.rotations) if options.rotations else ()
+    bundle = build(options.data, out, recipe=recipe, created_at=options.created_at, say=say, rotations=rotations)
     size = sum(entry.bytes for entry in bundle.manifest.files.values())
     say(f"wrote {bundle.path}, {size / 1e6:.2f} MB, {bundle.digest}")
 
@@ -54,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_build)
     command.add_argument("--data", type=Path, required=True, help="folder with *.jsonl.gz of labelled texts")
     command.add_argument("--weights", type=Path, help="what `train` wrote; without it, the lite model is trained")
+    command.add_argument("--rotations", type=Path, help="what `rotate` printed for the same recipe, for the card")
     command.add_argument("--out", type=Path, help="folder of the bundle, replaced; models/NAME by default")
     command.add_argument(
         "--created-at",

@@ -42,7 +42,7 @@ positives or negatives, or 200 texts. The last column is the mean probability gi
 
 {overall}
 {more}
-### By role
+{left_out}### By role
 
 {by_role}
 
@@ -119,6 +119,7 @@ def write_card(
         **model_input.model_dump(),
         overall=_table((row for row in human if row.part == "all"), first="harm"),
         more=card_figures.at_thresholds(evaluation, figures),
+        left_out=card_figures.left_out(evaluation.left_out),
         fairness=card_figures.fairness(evaluation.counterfactual),
         by_role=_table((row for row in human if row.part.startswith("role=")), first="harm and role"),
         by_source=_table(

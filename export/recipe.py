@@ -36,17 +36,17 @@ from export.making import Made, Make, Material, Part
 from export.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, entries, pack
 from export.parity import Flips, check_flips, count_flips
 from export.progress import Say
-from export.sources import Source, licence_of
+from export.rotations import Figure, RotationResult
+from export.sources import licence_of
 from export.splits import Splits, split
-from export.thresholds import default_thresholds
+from export.thresholds import as_logits, default_thresholds
 from export.tokens import build_moderator_tokenizer, build_tokenizer
 from stream.bundle import Bundle, Manifest, TextInput
-from stream.bundle.evaluation import Conversion, Evaluation
+from stream.bundle.evaluation import Conversion, Estimate, Evaluation, LeftOut
 from stream.bundle.manifest import SCHEMA_VERSION, Role, TrainingSource
 from stream.scoring.form import compose
 from stream.scoring.session import open_session, reads_tokens
 from stream.scoring.tokenize import WindowTokenizer
-from stream.uncertainty.calibration import Calibrator
 
 __all__ = ["LITE", "Recipe", "build", "moderator"]
 
@@ -104,14 +104,22 @@ def moderator(weights: Path) -> Recipe:
     )
 
 
-def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: Say) -> Bundle:
-    """Build the bundle `out` from the labelled texts in the folder `data`.
+def build(
+    data: Path,
+    out: Path,
+    *,
+    recipe: Recipe,
+    created_at: datetime,
+    say: Say,
+    rotations: Sequence[RotationResult] = (),
+) -> Bundle:
+    """Build the bundle `out` from the labelled texts in the folder `data`; its card shows how `rotations` went.
 
     The same data, recipe, time and machine give the same bytes. Raises `ExportError` where data or model do not allow a
     bundle, naming what to mend.
     """
     dataset = read_dataset(data)
-    sources = licence_of(dataset.sources)
+    licence_of(dataset.sources)  # before anything is made of texts that nobody may use
     splits = split(dataset.texts)
     _tell(dataset, splits, say)
     _refuse_empty(splits)
@@ -135,7 +143,7 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
     )
     calibrator = calibrator_of(calibration, HARMS)
     thresholds = default_thresholds(calibration, HARMS)
-    flips = _flips(recipe, made, calibrating, calibrating_logits, (calibrator, thresholds.act_at))
+    flips = _flips(recipe, made, calibrating_logits, as_logits(thresholds.act_at, calibrator))
 
     say("evaluating")
     items = items_of(testing.data, calibrator.apply(logits), thresholds.act_at)
@@ -167,6 +175,7 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
         macro=measure_macro(items, harms=HARMS),
         act_at=dict(zip(HARMS, thresholds.act_at.tolist(), strict=True)),
         counterfactual=counterfactual,
+        left_out=tuple(map(_left_out, rotations)),
     )
     drawn = curves(items, harms=HARMS)
     return _pack(
@@ -182,8 +191,7 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
             "figures/identity_terms.svg": draw_terms(counterfactual),
         },
         evaluation=evaluation,
-        training_data=_count_rows(learning.data, sources),
-        sources=sources,
+        training_data=_training_data(made, learning.data),
         created_at=created_at,
         artefacts={provider: name for provider, (name, _) in made.artefacts.items()},
     )
@@ -212,17 +220,11 @@ def _logits(model: Model, part: Part) -> Logits:
     return text_logits(model, part.windows, harms=len(HARMS))
 
 
-def _flips(
-    recipe: Recipe, made: Made, part: Part, logits: Logits, thresholds: tuple[Calibrator, NDArray[np.float64]]
-) -> Flips:
-    """Count the decisions that rounding turns round at the default thresholds; the gate, where the recipe has one."""
-    calibrator, act_at = thresholds
-    with np.errstate(divide="ignore"):  # a harm that is never acted on has its threshold at infinity
-        at = ((np.log(act_at) - np.log1p(-act_at) - calibrator.b) / calibrator.a).tolist()
-    reference = _logits(made.reference, part)
+def _flips(recipe: Recipe, made: Made, logits: Logits, cuts: Sequence[float]) -> Flips:
+    """Count the decisions that rounding turns round at `cuts`, in logits; the gate, where the recipe has one."""
     if recipe.gates_flips:
-        return check_flips(reference, logits, at, harms=HARMS)
-    return count_flips(reference, logits, at)
+        return check_flips(made.reference_logits, logits, cuts, harms=HARMS)
+    return count_flips(made.reference_logits, logits, cuts)
 
 
 def _conversion(made: Made, flips: Flips, logits: Logits, testing: Part) -> Conversion:
@@ -237,10 +239,27 @@ def _conversion(made: Made, flips: Flips, logits: Logits, testing: Part) -> Conv
     )
 
 
-def _count_rows(data: Dataset, sources: Sequence[Source]) -> tuple[TrainingSource, ...]:
+def _left_out(result: RotationResult) -> LeftOut:
+    def estimate(figure: Figure) -> Estimate:
+        return Estimate(value=figure.average_precision, low=figure.low, high=figure.high)
+
+    return LeftOut(
+        rotation=result.rotation,
+        harms={figure.harm: estimate(figure) for figure in result.harms},
+        any_harm=estimate(result.any_harm) if result.any_harm else None,
+        false_positive_rate=result.false_positive_rate,
+        harmless=result.harmless,
+    )
+
+
+def _training_data(made: Made, learning: Dataset) -> tuple[TrainingSource, ...]:
+    rows = made.learnt_from
+    if rows is None:
+        names, counts = np.unique(learning.sources, return_counts=True)
+        rows = dict(zip(names.tolist(), counts.tolist(), strict=True))
     return tuple(
-        TrainingSource(source=source.name, licence=source.licence, rows=int((data.sources == source.name).sum()))
-        for source in sources
+        TrainingSource(source=source.name, licence=source.licence, rows=rows[source.name])
+        for source in licence_of(rows)
     )
 
 
@@ -251,7 +270,6 @@ def _pack(
     *,
     evaluation: Evaluation,
     training_data: tuple[TrainingSource, ...],
-    sources: Sequence[Source],
     created_at: datetime,
     artefacts: Mapping[Literal["cpu", "cuda"], str],
 ) -> Bundle:
@@ -263,7 +281,7 @@ def _pack(
         model_input=recipe.input,
         evaluation=evaluation,
         training_data=training_data,
-        sources=sources,
+        sources=licence_of(used.source for used in training_data),
         figures=[name for name in files if name.startswith("figures/")],
     )
     files = {**files, CARD: card.encode()}

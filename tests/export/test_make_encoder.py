@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 import torch
 from torch import nn
 
+from export import make_encoder
 from export.dataset import HARMS, read_dataset
 from export.encoder import Encoder, EncoderClassifier, EncoderConfig, save_classifier
 from export.errors import ExportError
+from export.parity import Flips
 from export.recipe import build, moderator
 from export.splits import split
 from export.tokens import build_moderator_tokenizer
@@ -61,6 +64,7 @@ def weights(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         optimiser.step()
     path = tmp_path_factory.mktemp("weights") / "model.safetensors"
     save_classifier(model.eval(), path)
+    (path.parent / "training.json").write_text(json.dumps({"rows_by_source": {"fairway_functional": len(learnt)}}))
     return path
 
 
@@ -98,3 +102,31 @@ def test_an_unfair_encoder_makes_no_bundle(data: Path, weights: Path, tmp_path: 
     with pytest.raises(ExportError, match="are allowed"):
         build(data, tmp_path / "small", recipe=recipe, created_at=NOW, say=lambda _: None)
     assert not (tmp_path / "small").exists()
+
+
+def test_what_it_learnt_from_is_what_its_training_says(bundle: Bundle) -> None:
+    """The manifest names the sources of `training.json`, our own texts among them, and not what lies in the folder."""
+    assert [used.source for used in bundle.manifest.training_data] == ["fairway_functional"]
+
+
+def test_weights_without_their_figures_are_refused(data: Path, weights: Path, tmp_path: Path) -> None:
+    """Nobody can tell what weights were learnt from that lie alone, so no bundle is made of them."""
+    alone = tmp_path / "model.safetensors"
+    alone.write_bytes(weights.read_bytes())
+    for content, message in ((None, "cannot read"), ("{}", "does not say how many texts")):
+        if content is not None:
+            (tmp_path / "training.json").write_text(content)
+        with pytest.raises(ExportError, match=message):
+            build(data, tmp_path / "small", recipe=moderator(alone), created_at=NOW, say=lambda _: None)
+
+
+def test_products_stay_in_float32_until_few_decisions_turn_round(
+    data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where rounding turns more decisions round than is allowed, a product is kept, and the progress says so."""
+    counted = iter([0.5, 0.5, 0.0])
+    monkeypatch.setattr(make_encoder, "_flips", lambda *_: Flips((next(counted),), 1))
+    recipe = replace(moderator(weights), input=INPUT, max_false_positive_gap=None, gates_flips=False)
+    said: list[str] = []
+    build(data, tmp_path / "small", recipe=recipe, created_at=NOW, say=said.append)
+    assert [line for line in said if line.startswith("kept 2 matrix products in float32")]
