@@ -24,10 +24,11 @@ from export.progress import Say
 from export.quantise import quantise_until
 from export.thresholds import as_logits, default_thresholds
 from export.train import FIGURES
+from export.training import TrainingRecipe
 from stream.scoring.session import open_session, reads_tokens
 from stream.scoring.tokenize import ModelInputs, TokenWindows
 
-__all__ = ["ABOUT", "LIMITS", "make_encoder"]
+__all__ = ["ABOUT", "LIMITS", "Training", "make_encoder", "training_of"]
 
 ABOUT = """\
 A transformer of six layers, all-MiniLM-L6-v2 trained on for six harms, with products of 8 bits for the CPU and of half
@@ -56,9 +57,10 @@ Logits = NDArray[np.float32]
 _CPU_FILE, _CUDA_FILE = "cpu-int8.onnx", "cuda-fp16.onnx"
 
 
-class _Figures(BaseModel):
-    """What has to be known of `training.json`."""
+class Training(BaseModel):
+    """What has to be known of `training.json`, which `fairway export train` leaves beside the weights."""
 
+    recipe: TrainingRecipe
     rows_by_source: dict[str, Annotated[int, Field(ge=1)]]
 
 
@@ -66,7 +68,7 @@ def make_encoder(weights: Path) -> Make:
     """Convert the trained encoder and head in the file `weights`, as `fairway export train` leaves them."""
 
     def make(material: Material, say: Say) -> Made:
-        trained, learnt_from = load_classifier(weights), _rows_learnt_from(weights.with_name(FIGURES))
+        trained, learnt_from = load_classifier(weights), training_of(weights).rows_by_source
         model = served(trained)
         say("converting to ONNX")
         reference = open_session(content := convert(model), "cpu", signature=reads_tokens(len(HARMS)))
@@ -103,17 +105,21 @@ def _flips(expected: Logits, found: Logits, labels: NDArray[np.float32]) -> Flip
     return count_flips(expected, found, as_logits(thresholds.act_at, calibrator_of(calibration, HARMS)))
 
 
-def _rows_learnt_from(figures: Path) -> dict[str, int]:
-    """Texts by source, from the figures that the training left beside the weights."""
+def training_of(weights: Path) -> Training:
+    """How the weights in this file came about. Raises `ExportError` where nothing beside them says so."""
+    figures = weights.with_name(FIGURES)
     try:
-        return _Figures.model_validate_json(figures.read_bytes()).rows_by_source
+        return Training.model_validate_json(figures.read_bytes())
     except OSError as error:
         raise ExportError(
             f"cannot read {figures}: {error.strerror}; `fairway export train` writes it beside the weights, and it "
-            "says what they were learnt from"
+            "says how and from what they were learnt"
         ) from None
-    except ValidationError:
-        raise ExportError(f"{figures} does not say how many texts of each source were learnt from") from None
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        raise ExportError(
+            f"{figures}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}; train the model again"
+        ) from None
 
 
 def _run(model: Model, calls: list[ModelInputs]) -> NDArray[np.float32]:

@@ -30,7 +30,7 @@ from export.items import items_of
 from export.logits import Model, text_logits
 from export.make_encoder import ABOUT as ENCODER_ABOUT
 from export.make_encoder import LIMITS as ENCODER_LIMITS
-from export.make_encoder import make_encoder
+from export.make_encoder import make_encoder, training_of
 from export.make_lite import make_lite
 from export.making import Made, Make, Material, Part
 from export.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, entries, pack
@@ -48,7 +48,7 @@ from stream.scoring.form import compose
 from stream.scoring.session import open_session, reads_tokens
 from stream.scoring.tokenize import WindowTokenizer
 
-__all__ = ["LITE", "Recipe", "build", "moderator"]
+__all__ = ["LITE", "Recipe", "build", "encoder"]
 
 _CALIBRATED_ON = "calibration: 15 % of the texts, by digest; human labels only"
 
@@ -90,14 +90,18 @@ LITE = Recipe(
 )
 
 
-def moderator(weights: Path) -> Recipe:
-    """The default moderator, from weights that `fairway export train` has made."""
+def encoder(weights: Path) -> Recipe:
+    """An encoder, the default moderator say, from weights that `fairway export train` has made by a recipe file.
+
+    Raises `ExportError` where nothing says how the weights came about.
+    """
+    trained_by = training_of(weights).recipe
     return Recipe(
-        name="moderator",
+        name=trained_by.name,
         version="1",
         about=ENCODER_ABOUT,
         limits=ENCODER_LIMITS,
-        input=_INPUT,
+        input=_INPUT.model_copy(update={"form": trained_by.form}),
         tokenizer=build_moderator_tokenizer,
         make=make_encoder(weights),
         max_false_positive_gap=MAX_GAP,
