@@ -46,8 +46,8 @@ LIMITS = """\
 - Refusals and other harmless answers to harmful questions are suspected more than other harmless text.
 - Disguised words are read where the tokenizer undoes the disguise, and can be disguised in other ways."""
 
-PARITY_CALLS = 48
-"""Calls of up to 2,048 tokens: a thousand or two texts of every length, in half a minute."""
+PARITY_CALLS = 16
+"""Calls of up to 2,048 tokens: some hundred texts of every length, in ten seconds."""
 
 SAMPLE_CALLS = 16
 """Calls that say how large the channels are: some hundred texts are enough."""
