@@ -16,7 +16,7 @@ from export.logits import text_logits
 from export.progress import Say
 from export.rotations import Fold, Learner
 from export.tokens import build_moderator_tokenizer, build_tokenizer
-from export.train import train_on
+from export.train import STATES, train_on
 from export.training.place import Place
 from export.training.recipe import TrainingRecipe
 from stream.bundle import TextInput
@@ -62,6 +62,7 @@ def encoder_learner(
             encoder=read_minilm(),
             place=place,
             folder=folder / fold.rotation.name,
+            states=folder / STATES,
             say=say,
         )
         measured = data.take(np.concatenate([fold.validation, fold.left_out]))
