@@ -69,7 +69,8 @@ being right.
 
 Platt scaling with smoothed targets, per harm, on the human labels of the calibration split ({calibration_rows} texts in
 all). Silver labels are left out: a threshold derived from these histograms promises a rate of errors as people see
-them. The promise holds for content like the calibration split's.
+them. The promise holds for content like the calibration split's: over all roles together, or within each role under a
+policy with `risks_within: role`. The map is one for all roles; how far off it is within each is in the table by role.
 
 ## From training to serving
 

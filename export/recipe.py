@@ -140,6 +140,7 @@ def build(
         harms=HARMS,
         split=_CALIBRATED_ON,
         created_at=created_at,
+        roles=calibrating.data.roles,
     )
     calibrator = calibrator_of(calibration, HARMS)
     thresholds = default_thresholds(calibration, HARMS)

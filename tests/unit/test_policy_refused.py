@@ -83,7 +83,7 @@ def test_a_rule_that_cannot_be_is_refused(rule: str, problem: str) -> None:
 @pytest.mark.parametrize(
     ("overlay", "problem"),
     [
-        ("{harms: {hate: {act_at: 1}}}", "overlays[0]: needs `surface`, `locale` or both: where it applies"),
+        ("{harms: {hate: {act_at: 1}}}", "overlays[0]: needs `surface`, `role` or `locale`, or several: where it"),
         ("{surface: chat}", "overlays[0]: needs `harms`, `fail` or both: what is different there"),
         ("{surface: [], fail: {expired: open}}", "overlays[0].surface: Value should have at least 1 item"),
         ("{surface: 3, fail: {expired: open}}", "overlays[0].surface: should be a valid string; quote it"),
@@ -146,7 +146,7 @@ def test_too_many_combinations_are_refused() -> None:
     surfaces, locales = ", ".join(f"s{i}" for i in range(70)), ", ".join(f"aa-{i}" for i in range(70))
     overlays = f"overlays:\n  - {{surface: [{surfaces}], locale: [{locales}], fail: {{expired: open}}}}\n"
     assert problems(RULES + overlays) == [
-        f"policy:7: overlays: name {71 * 71} combinations of surface and locale, {MAX_COMBINATIONS} at most; name fewer"
+        f"policy:7: overlays: name {71 * 71} combinations of surface, role and locale, {MAX_COMBINATIONS} at most; name fewer"
     ]
 
 
