@@ -225,5 +225,6 @@ def test_a_thousand_surfaces_leave_nothing_behind() -> None:
     """Surfaces come from outside: names no overlay knows all resolve to the default, and nothing is kept of them."""
     policy = compiled(OVERLAYS)
     before = len(policy.index.rulesets)
-    assert not policy.resolve([f"s{i}" for i in range(1000)], [f"r{i}" for i in range(1000)], [f"x-{i}" for i in range(1000)]).any()
+    surfaces, roles, locales = ([f"{column}-{i}" for i in range(1000)] for column in "srx")
+    assert not policy.resolve(surfaces, roles, locales).any()
     assert len(policy.index.rulesets) == before
