@@ -284,6 +284,7 @@ def _pack(
         training_data=training_data,
         sources=licence_of(used.source for used in training_data),
         figures=[name for name in files if name.startswith("figures/")],
+        within_roles=True,
     )
     files = {**files, CARD: card.encode()}
     manifest = Manifest(

@@ -120,23 +120,24 @@ def _rulesets(policy: CompiledPolicy) -> list[tuple[int, str]]:
 
 def _thresholds(policy: CompiledPolicy, row: int, column: int) -> list[str]:
     """The two thresholds, each with the risk it follows from and the number of items that is taken on."""
-    basis = policy.basis[row][column]
+    basis, role = policy.basis[row][column], policy.roles[row]
     lower, upper = policy.allow_below[row, column], policy.act_at[row, column]
     return [
         f"{lower:.4f}",
-        _given_by("miss rate", basis.miss),
+        _given_by("miss rate", basis.miss, role),
         f"{upper:.4f}" if upper <= 1 else "never",
-        _given_by("false-block rate", basis.false_block),
+        _given_by("false-block rate", basis.false_block, role),
     ]
 
 
-def _given_by(name: str, risk: Risk | None) -> str:
+def _given_by(name: str, risk: Risk | None, role: str | None) -> str:
     if risk is None:
         return "given"
     if risk.role is not None:
         return f"{name} {risk.rate:g} within {risk.role}, n={risk.n:g}"
-    if risk.lacking is not None:
-        return f"{name} {risk.rate:g} over all roles, n={risk.n:g} ({risk.lacking.n:g} of {risk.lacking.needed} needed)"
+    if (lacking := risk.lacking) is not None:
+        too_few = f"{role} has {lacking.n:g} of {lacking.needed} needed"
+        return f"{name} {risk.rate:g} over all roles, n={risk.n:g} ({too_few})"
     return f"{name} {risk.rate:g}, n={risk.n:g}"
 
 
