@@ -70,7 +70,7 @@ being right.
 Platt scaling with smoothed targets, per harm, on the human labels of the calibration split ({calibration_rows} texts in
 all). Silver labels are left out: a threshold derived from these histograms promises a rate of errors as people see
 them. The promise holds for content like the calibration split's.
-
+{within_roles}
 ## From training to serving
 
 Largest difference of a logit between the converted module and the ONNX file: {parity:.2g}, over {parity_texts:,} texts.
@@ -94,6 +94,12 @@ licence of the project that ships it.
 """
 
 
+_WITHIN_ROLES = """\
+It holds over all roles together, or within each under a policy with `risks_within: role`: items are counted by role as
+well. The map is one for all roles; how far off it is within each of them is in the table by role.
+"""
+
+
 def write_card(
     *,
     title: str,
@@ -104,11 +110,12 @@ def write_card(
     training_data: Sequence[TrainingSource],
     sources: Sequence[Source],
     figures: Iterable[str] = (),
+    within_roles: bool = False,
 ) -> str:
     """Write the model card in Markdown.
 
     `about` says what kind of model it is, `limits` what it cannot do, `sources` whom to attribute; `figures` are paths
-    of pictures in the bundle.
+    of pictures in the bundle, `within_roles` says that its calibration is by role too.
     """
     rows = evaluation.measurements
     human = [row for row in rows if row.labels == "human"]
@@ -129,6 +136,7 @@ def write_card(
             (row for row in human if row.part.startswith("group=") and _published(row)), first="harm and group"
         ),
         silver=_table((row for row in rows if row.labels == "silver" and _published(row)), first="harm and part"),
+        within_roles=_WITHIN_ROLES if within_roles else "",
         parity=evaluation.conversion.parity_max_abs_logit,
         parity_texts=evaluation.conversion.parity_texts,
         change=", ".join(f"{h} {c:+.4f}" for h, c in evaluation.conversion.average_precision_change.items()),

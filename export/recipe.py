@@ -144,6 +144,7 @@ def build(
         harms=HARMS,
         split=_CALIBRATED_ON,
         created_at=created_at,
+        roles=calibrating.data.roles,
     )
     calibrator = calibrator_of(calibration, HARMS)
     thresholds = default_thresholds(calibration, HARMS)
@@ -287,6 +288,7 @@ def _pack(
         training_data=training_data,
         sources=licence_of(used.source for used in training_data),
         figures=[name for name in files if name.startswith("figures/")],
+        within_roles=True,
     )
     files = {**files, CARD: card.encode()}
     manifest = Manifest(

@@ -47,7 +47,7 @@ SCHEMA_VERSION: Final = 1
 MANIFEST_NAME = "manifest.json"
 
 MAX_JSON_BYTES = 4 * 1024 * 1024
-"""Largest JSON file of a bundle. Six harms with full histograms are 40 kB; this allows a hundred times that."""
+"""Largest JSON file of a bundle. Six harms with full histograms by role are 200 kB; this allows twenty times that."""
 
 MAX_FILE_BYTES = 2**31 - 1
 """Largest file of a bundle. A model is one protobuf message, which cannot be longer."""

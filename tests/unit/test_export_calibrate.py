@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from export.calibrate import calibrate, calibrator_of
 from export.errors import ExportError
 from stream.bundle.calibration import BINS, CalibrationFile, parse_calibration
+from stream.errors import BundleError
 from stream.uncertainty.calibration import Calibrator
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -67,6 +69,76 @@ def test_histogram_is_of_the_probabilities_that_are_served() -> None:
         for probability in probabilities[labels[:, 0] == label]:
             expected[min(int(probability * 1024), 1023)] += 1
         assert list(counts) == expected
+
+
+def test_what_a_role_has_is_measured_on_its_items_alone() -> None:
+    """Per role: labels, histogram and calibration error of its items, under the one map of all roles."""
+    logits, labels = sample(3000, a=1.0, b=0.0)
+    labels[::7] = np.nan
+    roles = np.array([("prompt", "post", "post")[i % 3] for i in range(3000)])
+    logits[roles == "prompt"] += 1.5  # probabilities too high, as the map is made for posts as well
+    whole = fit(logits, labels).harms["hate"]
+    hate = calibrate(logits, labels, harms=("hate",), split="calibration", created_at=NOW, roles=roles).harms["hate"]
+    assert hate.model_copy(update={"roles": {}}) == whole
+    assert list(hate.roles) == ["prompt", "post"]
+    probabilities = Calibrator(a=np.array([hate.a]), b=np.array([hate.b])).apply(logits)[:, 0]
+    for role, part in hate.roles.items():
+        inside = probabilities[(roles == role) & (labels[:, 0] == 1)]
+        assert list(part.histogram.harmful) == np.histogram(inside, BINS, (0, 1))[0].tolist()
+        assert (part.n_harmful, part.n_harmless) == tuple((labels[roles == role, 0] == label).sum() for label in (1, 0))
+    parts = [part.histogram.harmless for part in hate.roles.values()]
+    assert np.sum(parts, axis=0).tolist() == list(whole.histogram.harmless)
+    prompt, post = hate.roles["prompt"], hate.roles["post"]
+    assert prompt.ece is not None
+    assert prompt.ece_alarm is not None
+    assert prompt.ece > prompt.ece_alarm
+    assert post.ece_null is not None
+    assert whole.ece_null < post.ece_null  # fewer items, more of it chance
+
+
+def test_a_small_role_has_counts_and_no_calibration_error() -> None:
+    """Below 200 items the error would be chance, so it is null; a role without an item is not there."""
+    logits, labels = sample(1000, a=1.0, b=0.0)
+    roles = np.array(["output"] * 199 + ["post"] * 801)
+    hate = calibrate(logits, labels, harms=("hate",), split="calibration", created_at=NOW, roles=roles).harms["hate"]
+    assert hate.roles.keys() == {"output", "post"}
+    output, post = hate.roles["output"], hate.roles["post"]
+    assert (output.ece, output.ece_null, output.ece_alarm) == (None, None, None)
+    assert output.n_harmful + output.n_harmless == 199
+    assert None not in {post.ece, post.ece_null, post.ece_alarm}
+
+
+def test_roles_that_are_written_can_be_read() -> None:
+    """The service reads back the counts of each role; a calibration from before roles is read as one without."""
+    logits, labels = sample(500, a=1.0, b=0.0)
+    file = calibrate(
+        logits, labels, harms=("hate",), split="calibration", created_at=NOW, roles=np.array(["post"] * 500)
+    )
+    content = file.model_dump(mode="json")
+    read = parse_calibration(json.dumps(content).encode(), ("hate",), name="calibration.json").harms["hate"]
+    assert read.roles["post"].harmful == read.harmful == file.harms["hate"].histogram.harmful
+    del content["harms"]["hate"]["roles"]
+    read = parse_calibration(json.dumps(content).encode(), ("hate",), name="calibration.json").harms["hate"]
+    assert read.roles == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"n_harmful": 3.5}, r"the harmful histogram of hate in role post counts \d+ items, not 3.5"),
+        ({"ece": 1.5}, r"calibration\.json is not valid: harms\.hate\.roles\.post\.ece"),
+        ({"a": 1.0}, r"calibration\.json is not valid: harms\.hate\.roles\.post\.a"),
+    ],
+)
+def test_a_role_that_cannot_be_is_refused(change: dict[str, float], error: str) -> None:
+    """Counts of a role that do not add up, shares beyond 1 and a map of its own are errors that name the role."""
+    logits, labels = sample(500, a=1.0, b=0.0)
+    roles = np.array(["post"] * 500)
+    file = calibrate(logits, labels, harms=("hate",), split="calibration", created_at=NOW, roles=roles)
+    content = file.model_dump(mode="json")
+    content["harms"]["hate"]["roles"]["post"] |= change
+    with pytest.raises(BundleError, match=error):
+        parse_calibration(json.dumps(content).encode(), ("hate",), name="calibration.json")
 
 
 def test_what_is_written_can_be_read() -> None:

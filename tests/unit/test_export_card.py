@@ -25,6 +25,7 @@ def test_the_card_says_what_was_measured() -> None:
         training_data=manifest.training_data,
         sources=licence_of(used.source for used in manifest.training_data),
         figures=[name for name in manifest.files if name.startswith("figures/")],
+        within_roles=any(harm.roles for harm in bundle.calibration.harms.values()),
     )
     assert card == shipped
 
@@ -63,7 +64,9 @@ def test_the_card_shows_what_sources_never_seen_came_to() -> None:
         evaluation=evaluation.model_copy(update={"left_out": tuple(left_out)}),
         training_data=bundle.manifest.training_data,
         sources=licence_of(used.source for used in bundle.manifest.training_data),
+        within_roles=True,
     )
+    assert "\nIt holds over all roles together, or within each under a policy with `risks_within: role`:" in card
     section = card.partition("### On sources it never saw")[2].partition("### By role")[0]
     assert "Mean over the rows: 0.550." in section
     assert "| posts | 0.500 | 1 | 0.500 (0.400 to 0.600) | 0.070 | 900 |" in section
