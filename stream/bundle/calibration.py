@@ -28,19 +28,26 @@ Counts = Annotated[tuple[Count, ...], Field(min_length=BINS, max_length=BINS)]
 class HarmCalibration:
     """One harm: probability = sigmoid(a * logit + b), and the histogram of those probabilities by label.
 
-    `harmful[i]` and `harmless[i]` count the calibration items with `min(floor(1024 * probability), 1023) == i`.
+    `harmful[i]` and `harmless[i]` count the calibration items with `min(floor(1024 * probability), 1023) == i`. With
+    no items at all nothing was fitted: the probability is the model's own word, and no risk can be derived from it.
     """
 
     a: float
     b: float
     n_harmful: float
     n_harmless: float
-    ece: float
-    """Expected calibration error of `a` and `b` on the items they were not fitted on (see the card) [S07]."""
-    ece_null: float
+    ece: float | None
+    """Expected calibration error of `a` and `b` on the items they were not fitted on (see the card) [S07]; None where
+    there are none."""
+    ece_null: float | None
     """What that error would be on average for a perfectly calibrated model at the same n."""
     harmful: tuple[float, ...]
     harmless: tuple[float, ...]
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there are items behind it."""
+        return self.n_harmful + self.n_harmless > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +79,8 @@ class HarmFile(_Strict):
     b: float
     n_harmful: Count
     n_harmless: Count
-    ece: Annotated[float, Field(ge=0, le=1)]
-    ece_null: Annotated[float, Field(ge=0, le=1)]
+    ece: Annotated[float, Field(ge=0, le=1)] | None
+    ece_null: Annotated[float, Field(ge=0, le=1)] | None
     histogram: Histogram
 
 
@@ -83,7 +90,8 @@ class CalibrationFile(_Strict):
     schema_version: Literal[1] = 1
     created_at: AwareDatetime
     split: Annotated[str, Field(min_length=1, max_length=500)]
-    method: Literal["platt"] = "platt"
+    method: Literal["platt", "none"] = "platt"
+    """`none` where no harm has any items: every probability is the model's own."""
     harms: dict[str, HarmFile]
 
 
