@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +24,7 @@ from export.curves import curves
 from export.dataset import HARMS, Dataset, read_dataset
 from export.errors import ExportError
 from export.evaluate import average_precision_change, measure, measure_macro
-from export.figures import draw_precision_recall, draw_reliability, draw_terms
+from export.figures import draw_all
 from export.items import items_of
 from export.logits import Model, text_logits
 from export.make_encoder import ABOUT as ENCODER_ABOUT
@@ -33,16 +32,16 @@ from export.make_encoder import LIMITS as ENCODER_LIMITS
 from export.make_encoder import make_encoder
 from export.make_lite import make_lite
 from export.making import Made, Make, Material, Part
-from export.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, entries, pack
+from export.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, manifest_of, pack
 from export.parity import Flips, check_flips, count_flips
 from export.progress import Say
 from export.sources import Source, licence_of
 from export.splits import Splits, split
 from export.thresholds import default_thresholds
 from export.tokens import build_moderator_tokenizer, build_tokenizer
-from stream.bundle import Bundle, Manifest, TextInput
+from stream.bundle import Bundle, TextInput
 from stream.bundle.evaluation import Conversion, Evaluation
-from stream.bundle.manifest import SCHEMA_VERSION, Role, TrainingSource
+from stream.bundle.manifest import Role, TrainingSource
 from stream.scoring.form import compose
 from stream.scoring.session import open_session, reads_tokens
 from stream.scoring.tokenize import WindowTokenizer
@@ -149,12 +148,7 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
                 prompts=[None] * len(sentences),
             )
         )
-        probabilities = calibrator.apply(text_logits(session, windows, harms=len(HARMS)))
-        return Answers(
-            probability=probabilities.max(axis=1),
-            flagged=np.asarray((probabilities >= thresholds.act_at).any(axis=1)),
-            not_allowed=np.asarray((probabilities >= thresholds.allow_below).any(axis=1)),
-        )
+        return thresholds.answers(calibrator.apply(text_logits(session, windows, harms=len(HARMS))))
 
     counterfactual = measure_counterfactual(answer, load_templates())
     if recipe.max_false_positive_gap is not None:
@@ -168,7 +162,6 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
         act_at=dict(zip(HARMS, thresholds.act_at.tolist(), strict=True)),
         counterfactual=counterfactual,
     )
-    drawn = curves(items, harms=HARMS)
     return _pack(
         out,
         recipe,
@@ -177,9 +170,7 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
             TOKENIZER: tokenizer,
             CALIBRATION: calibration.model_dump_json().encode(),
             EVALUATION: evaluation.model_dump_json().encode(),
-            "figures/precision_recall.svg": draw_precision_recall(drawn),
-            "figures/reliability.svg": draw_reliability(drawn),
-            "figures/identity_terms.svg": draw_terms(counterfactual),
+            **draw_all(curves(items, harms=HARMS), counterfactual),
         },
         evaluation=evaluation,
         training_data=_count_rows(learning.data, sources),
@@ -267,21 +258,15 @@ def _pack(
         figures=[name for name in files if name.startswith("figures/")],
     )
     files = {**files, CARD: card.encode()}
-    manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
+    manifest = manifest_of(
+        files,
         name=recipe.name,
         version=recipe.version,
         created_at=created_at,
         harms=HARMS,
         roles=_ROLES,
-        input=recipe.input,
-        artefacts=dict(artefacts),
-        tokenizer=TOKENIZER,
-        calibration=CALIBRATION,
-        evaluation=EVALUATION,
-        card=CARD,
+        model_input=recipe.input,
+        artefacts=artefacts,
         training_data=training_data,
-        code_version=f"fairway {installed_version('fairway')}",
-        files=entries(files),
     )
     return pack(out, manifest, files=files)
