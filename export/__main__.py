@@ -1,6 +1,7 @@
-"""`fairway export build | train | rotate | evaluate | compare`, which is also `python -m export`.
+"""`fairway export build | train | rotate | import | evaluate | compare`, which is also `python -m export`.
 
-Bundles and the weights they are made of, how a way of training does on sources never seen, and what bundles are worth.
+Bundles and the weights they are made of, here or elsewhere, how a way of training does on sources never seen, and what
+bundles are worth.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from export.commands import add_commands as add_measuring
+from export.importing.commands import add_commands as add_importing
 from export.progress import Say
 from export.training.commands import add_commands as add_training
 from stream.errors import FairwayError
@@ -62,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         help="time written into the bundle, with its offset; set it to get the same bytes again",
     )
     add_training(commands)
+    add_importing(commands)
     add_measuring(commands)
     return parser
 

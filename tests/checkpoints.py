@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     BertConfig,
@@ -19,20 +21,23 @@ from transformers import (
     DistilBertConfig,
     DistilBertForSequenceClassification,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
     XLMRobertaConfig,
     XLMRobertaForSequenceClassification,
 )
 
-__all__ = ["CLASSES", "KINDS", "label_map", "save_checkpoint", "tiny_classifier"]
+__all__ = ["CLASSES", "KINDS", "MEANINGS", "class_logits", "harm_logits", "label_map", "save_checkpoint"]
 
 CLASSES = ("calm", "rude", "insult", "threat")
+
+MEANINGS = {"calm": "harmless", "rude": "harassment", "insult": "harassment", "threat": "violence"}
 
 ROWS = 320
 """Rows of the word tables: all printable characters, whole and as ends of words."""
 
-_SIZES = {
+_SIZES: dict[str, Any] = {
     "vocab_size": ROWS,
     "hidden_size": 24,
     "num_hidden_layers": 2,
@@ -41,12 +46,12 @@ _SIZES = {
     "max_position_embeddings": 70,
     "initializer_range": 0.4,
 }
-_RELATIVE = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0}
+_RELATIVE: dict[str, Any] = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0}
 
 KINDS = ("bert", "roberta", "xlm-roberta", "distilbert", "deberta", "deberta-v2", "deberta-v3")
 
 
-def tiny_classifier(kind: str, *, classes: Sequence[str] = CLASSES, seed: int = 0, **more: Any) -> PreTrainedModel:
+def _tiny(kind: str, *, classes: Sequence[str] = CLASSES, seed: int = 0, **more: Any) -> PreTrainedModel:
     """A classifier of random weights, large enough that its logits differ by some units from text to text."""
     torch.manual_seed(seed)
     names: dict[str, Any] = {
@@ -55,7 +60,12 @@ def tiny_classifier(kind: str, *, classes: Sequence[str] = CLASSES, seed: int = 
         "problem_type": "single_label_classification",
         **more,
     }
-    v3 = {"position_buckets": 8, "norm_rel_ebd": "layer_norm", "share_att_key": True, "position_biased_input": False}
+    v3: dict[str, Any] = {
+        "position_buckets": 8,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "position_biased_input": False,
+    }
     makers: Mapping[str, Any] = {
         "bert": lambda: BertForSequenceClassification(BertConfig(**_SIZES | names)),
         "roberta": lambda: RobertaForSequenceClassification(RobertaConfig(**_SIZES | names)),
@@ -66,7 +76,8 @@ def tiny_classifier(kind: str, *, classes: Sequence[str] = CLASSES, seed: int = 
         "deberta-v3": lambda: DebertaV2ForSequenceClassification(DebertaV2Config(**_SIZES | _RELATIVE | v3 | names)),
     }
     model: PreTrainedModel = makers[kind]()
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _distil(names: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,7 +89,7 @@ def save_checkpoint(
     folder: Path, kind: str, *, classes: Sequence[str] = CLASSES, seed: int = 0, **more: Any
 ) -> PreTrainedModel:
     """Write a checkpoint as `save_pretrained` does, with its `tokenizer.json`, and return the model."""
-    model = tiny_classifier(kind, classes=classes, seed=seed, **more)
+    model = _tiny(kind, classes=classes, seed=seed, **more)
     model.save_pretrained(folder)
     roberta = kind in {"roberta", "xlm-roberta"}
     (folder / "tokenizer.json").write_text(_tokenizer(roberta=roberta).to_str(), encoding="utf-8")
@@ -109,3 +120,21 @@ def label_map(path: Path, classes: Mapping[str, str], **more: Any) -> Path:
     head = {"schema_version": 1, "name": "imported", "version": "3", "roles": ["post", "output"]}
     path.write_text(json.dumps({**head, "classes": dict(classes), **more}), encoding="utf-8")
     return path
+
+
+def class_logits(model: PreTrainedModel, folder: Path, texts: list[str]) -> NDArray[np.float64]:
+    """The logits of transformers' own model behind transformers' own tokenizer, one call for all texts."""
+    roberta = "roberta" in model.config.model_type
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), pad_token="<pad>" if roberta else "[PAD]"
+    )
+    inputs = tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)
+    with torch.no_grad():
+        return np.asarray(model(**inputs).logits.double().numpy())
+
+
+def harm_logits(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Harassment and violence of `MEANINGS` by brute force, from the probabilities of four classes that share one."""
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    harms = np.stack([p[:, 1] + p[:, 2], p[:, 3]], axis=1)
+    return np.asarray(np.log(harms / (1 - harms)))

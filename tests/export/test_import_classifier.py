@@ -13,8 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from transformers import BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel, PreTrainedModel
 
 from export.errors import ExportError
 from export.importing.classifier import import_classifier
@@ -27,12 +26,10 @@ from stream.errors import ConfigError
 from stream.scoring.onnx import OnnxScorer
 from stream.scoring.session import open_session, reads_tokens
 from stream.scoring.tokenize import ModelInputs, WindowTokenizer
-from tests.checkpoints import KINDS, label_map, save_checkpoint
+from tests.checkpoints import KINDS, MEANINGS, class_logits, harm_logits, label_map, save_checkpoint
 from tests.records import batch_of
 
 pytestmark = pytest.mark.export
-
-MEANINGS = {"calm": "harmless", "rude": "harassment", "insult": "harassment", "threat": "violence"}
 
 
 def silent(_: str) -> None:
@@ -49,24 +46,6 @@ def scorer_of(imported: Imported) -> OnnxScorer:
     session = open_session(imported.artefacts["cpu"][1], "cpu", signature=reads_tokens(len(imported.harms)))
     tokenizer = WindowTokenizer.of(imported.tokenizer, imported.input)
     return OnnxScorer(session, tokenizer, harms=imported.harms, window=imported.input.max_tokens, max_batch_tokens=2048)
-
-
-def class_logits(model: PreTrainedModel, folder: Path, texts: list[str]) -> NDArray[np.float64]:
-    """The logits of transformers' own model behind transformers' own tokenizer, one call for all texts."""
-    roberta = "roberta" in model.config.model_type
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(folder / "tokenizer.json"), pad_token="<pad>" if roberta else "[PAD]"
-    )
-    inputs = tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)
-    with torch.no_grad():
-        return np.asarray(model(**inputs).logits.double().numpy())
-
-
-def expected_logits(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Harassment and violence by brute force, from the probabilities of four classes that share one."""
-    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    harms = np.stack([p[:, 1] + p[:, 2], p[:, 3]], axis=1)
-    return np.asarray(np.log(harms / (1 - harms)))
 
 
 SHORT = [text for text in texts_of_lengths(64) if len(text) < 50]
@@ -105,14 +84,14 @@ def test_logits_are_those_of_transformers(checkpoint: tuple[Path, PreTrainedMode
     folder, model = checkpoint
     imported = import_classifier(folder, labels_in(tmp_path), silent)
     assert imported.harms == ("harassment", "violence")
-    expected = expected_logits(class_logits(model, folder, SHORT))
+    expected = harm_logits(class_logits(model, folder, SHORT))
     assert expected.std(axis=0).min() > 0.3  # else anything would agree
     scorer = scorer_of(imported)
     together = scorer.score(batch_of(*SHORT)).logits
     assert np.abs(together - expected).max() <= 1e-4
     for text, row in zip(SHORT[::5], together[::5], strict=True):
         alone = scorer.score(batch_of(text)).logits[0]
-        assert np.abs(alone - expected_logits(class_logits(model, folder, [text]))[0]).max() <= 1e-4
+        assert np.abs(alone - harm_logits(class_logits(model, folder, [text]))[0]).max() <= 1e-4
         assert alone.tobytes() == row.tobytes()  # the scorer's promise: the same bits in any company
 
 
@@ -127,7 +106,7 @@ def test_positions_are_counted_by_the_mask(tmp_path: Path) -> None:
     mask = np.zeros_like(padded)
     mask[:, :9] = 1
     with torch.no_grad():
-        expected = expected_logits(np.asarray(model(input_ids=ids).logits.double()))
+        expected = harm_logits(np.asarray(model(input_ids=ids).logits.double()))
     assert np.abs(session.run(ModelInputs(padded, mask)) - expected).max() <= 1e-4
 
 

@@ -52,7 +52,7 @@ def test_scores_are_what_either_says(tmp_path: Path, stated: str, problem_type: 
         (
             FULL.replace("  rude: harassment\n", ""),
             "multi_label_classification",
-            ":6: classes: the class `rude` is not",
+            ":5: classes: the class `rude` is not",
         ),
         ("classes: {calm: a, threat: a, rude: a, insult: a}", "single_label_classification", "always be found"),
     ],
