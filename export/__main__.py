@@ -7,7 +7,6 @@ bundles are worth.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -40,8 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _build(options: argparse.Namespace, say: Say) -> None:
     from export.recipe import LITE, build, moderator  # noqa: PLC0415 - measuring a bundle takes no torch
 
-    # The exporter logs that optional packages, which no text model uses, are not installed.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     recipe = moderator(options.weights) if options.weights else LITE
     out = options.out or Path("models") / recipe.name
     bundle = build(options.data, out, recipe=recipe, created_at=options.created_at, say=say)

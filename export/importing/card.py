@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 
 from export import card_figures
@@ -19,8 +20,7 @@ _CARD = """\
 
 ## Use
 
-Scores {harms}, in content of the roles {roles}. It feeds a policy that acts, abstains or asks a person; it is not made
-to judge people, or to replace reviewers. {reads}
+{use}
 
 ## Limits
 
@@ -38,8 +38,8 @@ to judge people, or to replace reviewers. {reads}
 
 ## From the checkpoint to serving
 
-Weights are those of the checkpoint, in float32. Largest difference of a logit between the module and the ONNX file:
-{parity:.2g}, over {parity_texts:,} texts.
+Largest difference of a logit between the checkpoint's own module and the file that is served: {parity:.2g}, over
+{parity_texts:,} inputs.
 """
 
 _UNMEASURED = """\
@@ -69,6 +69,8 @@ Shown apart, since agreeing with a rule is not being right.
 
 _NO_GROUPS = "- Whom it is unfair to was not measured over identity terms: `fairway export evaluate` does that.\n"
 
+_WIDTH = 120
+
 _PARTS = ("role=", "source=", "group=")
 
 
@@ -80,9 +82,11 @@ def write_card(
     return _CARD.format(
         title=title,
         about=imported.about,
-        harms=", ".join(f"`{harm}`" for harm in imported.harms),
-        roles=", ".join(imported.roles),
-        reads=_reads(imported.input),
+        use=_filled(
+            f"Scores {_listed(imported.harms)}, in content of the roles {', '.join(imported.roles)}. It feeds a policy "
+            "that acts, abstains or asks a person; it is not made to judge people, or to replace reviewers. "
+            + _reads(imported.input)
+        ),
         limits=_NO_GROUPS if is_measured and evaluation.counterfactual is None else "",
         quality=_quality(evaluation, figures) if is_measured else _UNMEASURED,
         fairness=card_figures.fairness(evaluation.counterfactual),
@@ -95,14 +99,12 @@ def write_card(
 def _reads(given: ModelInput) -> str:
     if given.kind == "text":
         return (
-            f"Texts are read in windows\nof {given.max_tokens} tokens, {given.stride} of them shared, at most "
+            f"Texts are read in windows of {given.max_tokens} tokens, {given.stride} of them shared, at most "
             f"{given.max_windows} windows; a text has the largest logit of its windows."
         )
     if given.kind == "policy":
-        return (
-            f"Texts are read within questions\nof at most {given.max_tokens} tokens; the middle of a longer one is cut."
-        )
-    return f"Images are\nread in {given.width} x {given.height} pixels."
+        return f"Texts are read within questions of {given.max_tokens} tokens; the middle of a longer one is cut."
+    return f"Images are read in {given.width} x {given.height} pixels."
 
 
 def _quality(evaluation: Evaluation, figures: Iterable[str]) -> str:
@@ -125,17 +127,21 @@ def _calibration(calibration: CalibrationFile, evaluation: Evaluation) -> str:
     if fitted:
         said.append(
             "Platt scaling with smoothed targets, per harm, on the human labels of "
-            f"{evaluation.split_rows['calibration']:,} texts, for\n{_listed(fitted)}. A threshold derived from these "
-            "histograms promises a rate of errors as people see them, for\ncontent like those texts."
+            f"{evaluation.split_rows['calibration']:,} texts, for {_listed(fitted)}. A threshold derived from these "
+            "histograms promises a rate of errors as people see them, for content like those texts."
         )
     if others:
         said.append(
             f"**Not calibrated: {_listed(others)}.** No labels, or too few, were given. The probability is the model's "
-            "own word: nothing\nsays that of content given 0.3 three in ten is harmful. A policy cannot state a risk "
-            "for it, and is refused with\n`not enough data` if it does; thresholds given as numbers are taken."
+            "own word: nothing says that of content given 0.3 three in ten is harmful. A policy that states a risk for "
+            "it is refused, `not enough data`; thresholds given as numbers are taken."
         )
-    return "\n\n".join(said)
+    return "\n\n".join(map(_filled, said))
 
 
 def _listed(harms: Iterable[str]) -> str:
     return ", ".join(f"`{harm}`" for harm in harms)
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, break_on_hyphens=False, break_long_words=False)

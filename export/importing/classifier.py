@@ -92,15 +92,11 @@ class _Served(nn.Module):
         super().__init__()
         self.model: nn.Module = model
         self.head = HarmLogits(classes)
-        by_padding = model.config.model_type in _POSITIONS_FROM_PADDING
-        self.padding_id: int | None = model.config.pad_token_id if by_padding else None
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        given = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if self.padding_id is not None:
-            # Left to itself, such a model counts the ids that are not its own padding; ours is known by the mask alone.
-            given["position_ids"] = attention_mask.cumsum(dim=1) * attention_mask + self.padding_id
-        return cast(Tensor, self.head(self.model(**given).logits))
+        # A RoBERTa takes our padding, which has another id than its own, for tokens and numbers it; but it is at the
+        # end, so that no token of the text is moved, and the mask hides it.
+        return cast(Tensor, self.head(self.model(input_ids=input_ids, attention_mask=attention_mask).logits))
 
 
 def _load(checkpoint: Checkpoint) -> PreTrainedModel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,9 +19,6 @@ __all__ = ["KINDS", "Kind", "add_commands"]
 
 Importer = Callable[[Path, Path, Say], Imported]
 """Takes the folder of a checkpoint, the label map and whom to tell of progress."""
-
-NOISY = ("torch.onnx", "onnxscript")
-"""What the exporter says of packages that are not installed, and of what it folds, is of no use to anybody here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +86,6 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _import(options: argparse.Namespace, say: Say) -> None:
     from export.importing.finish import finish  # noqa: PLC0415
 
-    for name in NOISY:
-        logging.getLogger(name).setLevel(logging.ERROR)
     kind = _kind_of(options.checkpoint)
     name, version = _name_of(options.labels, options.out)
     imported = kind.importer(options.checkpoint, options.labels, say)

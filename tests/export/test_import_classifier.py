@@ -95,8 +95,8 @@ def test_logits_are_those_of_transformers(checkpoint: tuple[Path, PreTrainedMode
         assert alone.tobytes() == row.tobytes()  # the scorer's promise: the same bits in any company
 
 
-def test_positions_are_counted_by_the_mask(tmp_path: Path) -> None:
-    """A RoBERTa's padding with an id that it takes for a word moves no position: logits are those of the text alone."""
+def test_padding_moves_no_position(tmp_path: Path) -> None:
+    """Padding with an id that a RoBERTa takes for a word moves no token: logits are those of the text alone."""
     model = save_checkpoint(tmp_path / "roberta", "roberta")
     imported = import_classifier(tmp_path / "roberta", labels_in(tmp_path), silent)
     session = open_session(imported.artefacts["cpu"][1], "cpu", signature=reads_tokens(2))
