@@ -142,7 +142,10 @@ def _calibrate_harm(logits: NDArray[np.float32], labels: NDArray[np.float32], ha
         )
     a, b = fit_platt(logits.astype(np.float64), labels.astype(np.float64))
     if a <= 0:
-        raise ExportError(f"logits of {harm} do not rise with its labels (slope {a:.3g}): the model has not learnt it")
+        raise ExportError(
+            f"logits of {harm} do not rise with its labels (slope {a:.3g}): the model has not learnt it, or what its "
+            "classes mean was mapped wrongly"
+        )
     probabilities = _apply(a, b, logits)
     held_out = _cross_fit(logits, labels)
     return HarmFile(

@@ -121,7 +121,7 @@ def _quality(evaluation: Evaluation, figures: Iterable[str]) -> str:
 
 
 def _calibration(calibration: CalibrationFile, evaluation: Evaluation) -> str:
-    fitted = [harm for harm, known in calibration.harms.items() if known.n_harmful or known.n_harmless]
+    fitted = [harm for harm, known in calibration.harms.items() if known.is_fitted]
     others = [harm for harm in calibration.harms if harm not in fitted]
     said = []
     if fitted:
@@ -136,6 +136,8 @@ def _calibration(calibration: CalibrationFile, evaluation: Evaluation) -> str:
             "own word: nothing says that of content given 0.3 three in ten is harmful. A policy that states a risk for "
             "it is refused, `not enough data`; thresholds given as numbers are taken."
         )
+    if fitted and others and evaluation.counterfactual:
+        said.append(f"What is said above of sentences about groups of people is said of {_listed(fitted)} alone.")
     return "\n\n".join(map(_filled, said))
 
 

@@ -26,7 +26,7 @@ from export.importing.scoring import ScoredRows, score_rows, score_sentences
 from export.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, manifest_of, pack
 from export.progress import Say
 from export.splits import SplitName
-from export.thresholds import default_thresholds
+from export.thresholds import Thresholds, default_thresholds
 from stream.bundle import Bundle, Manifest
 from stream.bundle.calibration import CalibrationFile
 from stream.bundle.evaluation import Conversion, Evaluation
@@ -129,8 +129,12 @@ def _measure(imported: Imported, scorer: Scorer, scored: ScoredRows, created_at:
     probabilities = calibrator.apply(scored.logits[testing])
     items = scored.labels.take(testing).items(probabilities, probabilities >= thresholds.act_at, harms=harms)
 
+    # A harm that is not calibrated would leave no sentence allowed, and hide what the others do.
+    fitted = [i for i, harm in enumerate(harms) if calibration.harms[harm].is_fitted]
+    cuts = Thresholds(thresholds.act_at[fitted], thresholds.allow_below[fitted])
+
     def answer(sentences: Sequence[Sentence]) -> Answers:
-        return thresholds.answers(calibrator.apply(score_sentences(scorer, sentences)))
+        return cuts.answers(calibrator.apply(score_sentences(scorer, sentences))[:, fitted])
 
     say(f"evaluating on {len(testing):,} texts")
     # A classifier reads these thousands of sentences in minutes, a language model in hours.

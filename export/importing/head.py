@@ -3,10 +3,11 @@
 With scores of the kind softmax the classes share one probability. A harm's is the sum over its classes, and its logit
 log p - log(1 - p) is the difference of two sums of exponentials, on the logarithm: nothing is rounded to 0 or 1.
 
-With sigmoid each class has a probability of its own. A harm with one class has that class's logit; with several, the
-largest. It is what the probability of any of them is at least, and exactly that where one class is part of another, as
-`severe` toxicity is of toxicity. 1 - prod(1 - p) would be right for classes that know nothing of each other, and counts
-the same insult three times where they overlap. It is also how the service takes a text's windows and any harm together.
+With sigmoid each class has a probability of its own, and those that mean no harm play no part. A harm with one class
+has that class's logit; with several, the largest. It is what the probability of any of them is at least, and exactly
+that where one class is part of another, as `severe` toxicity is of toxicity. 1 - prod(1 - p) would be right for classes
+that know nothing of each other, and counts the same insult three times where they overlap. It is also how the service
+takes a text's windows and any harm together.
 """
 
 from __future__ import annotations

@@ -83,6 +83,11 @@ class HarmFile(_Strict):
     ece_null: Annotated[float, Field(ge=0, le=1)] | None
     histogram: Histogram
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there are items behind it."""
+        return self.n_harmful + self.n_harmless > 0
+
 
 class CalibrationFile(_Strict):
     """The whole of `calibration.json`."""

@@ -164,6 +164,7 @@ def test_figures_are_of_the_test_split(calibrated: Bundle, labelled: Labelled) -
     expected = average_precision_score(labelled.labels[test], labelled.logits[test, 0])
     assert found.average_precision == pytest.approx(expected, abs=1e-3)  # ties of millionths aside
     assert evaluation.counterfactual is not None
+    assert min(term.not_allowed_rate.value for term in evaluation.counterfactual.terms) < 1  # `threats` would make it 1
     assert {name for name in calibrated.manifest.files if name.startswith("figures/")} == {
         f"figures/{name}.svg" for name in ("precision_recall", "reliability", "identity_terms")
     }
