@@ -1,12 +1,12 @@
-"""`fairway export build | train | rotate | evaluate | compare`, which is also `python -m export`.
+"""`fairway export build | train | rotate | import | evaluate | compare`, which is also `python -m export`.
 
-Bundles and the weights they are made of, how a way of training does on sources never seen, and what bundles are worth.
+Bundles and the weights they are made of, here or elsewhere, how a way of training does on sources never seen, and what
+bundles are worth.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from export.commands import add_commands as add_measuring
+from export.importing.commands import add_commands as add_importing
 from export.progress import Say
 from export.training.commands import add_commands as add_training
 from export.training.commands import add_precision, folder_of
@@ -40,8 +41,6 @@ def _build(options: argparse.Namespace, say: Say) -> None:
     from export.recipe import LITE, build, encoder  # noqa: PLC0415 - measuring a bundle takes no torch
     from export.rotations import read_results  # noqa: PLC0415
 
-    # The exporter logs that optional packages, which no text model uses, are not installed.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     weights = _train(options, say) if options.recipe else options.weights
     recipe = encoder(weights) if weights else LITE
     out = options.out or Path("models") / recipe.name
@@ -84,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         help="time written into the bundle, with its offset; set it to get the same bytes again",
     )
     add_training(commands)
+    add_importing(commands)
     add_measuring(commands)
     return parser
 

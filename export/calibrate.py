@@ -24,7 +24,10 @@ from stream.bundle.calibration import BINS, CalibrationFile, HarmFile, Histogram
 from stream.bundle.manifest import Role
 from stream.uncertainty.calibration import Calibrator
 
-__all__ = ["calibrate", "calibrator_of", "fit_platt"]
+__all__ = ["MIN_LABELS", "calibrate", "calibrate_known", "calibrator_of", "fit_platt", "uncalibrated"]
+
+MIN_LABELS = 30
+"""With fewer items of either label a fit is mostly chance, and a harm of somebody else's model keeps its own word."""
 
 _FOLDS = 5
 """The calibration error is measured on folds not fitted on: two parameters hardly overfit, but none is free."""
@@ -58,6 +61,51 @@ def calibrate(
         created_at=created_at,
         split=split,
         harms={harm: _calibrate_harm(logits[:, i], labels[:, i], roles, harm) for i, harm in enumerate(harms)},
+    )
+
+
+def calibrate_known(
+    logits: NDArray[np.float32],
+    labels: NDArray[np.float32],
+    *,
+    harms: tuple[str, ...],
+    split: str,
+    created_at: datetime,
+) -> CalibrationFile:
+    """Calibrate as `calibrate` does each harm with `MIN_LABELS` items of either label; leave the others as they are.
+
+    Raises `ExportError` where logits do not rise with the labels, or no harm has labels enough.
+    """
+    enough = [i for i in range(len(harms)) if min((labels[:, i] == value).sum() for value in (0, 1)) >= MIN_LABELS]
+    if not enough:
+        raise ExportError(
+            f"no harm has {MIN_LABELS} harmful and {MIN_LABELS} harmless human labels in {split}: give more data, or "
+            "none, which makes a bundle that is not calibrated"
+        )
+    known = calibrate(
+        logits[:, enough], labels[:, enough], harms=tuple(harms[i] for i in enough), split=split, created_at=created_at
+    )
+    others = uncalibrated(harms, created_at=created_at)
+    return known.model_copy(update={"harms": {harm: known.harms.get(harm, others.harms[harm]) for harm in harms}})
+
+
+def uncalibrated(harms: tuple[str, ...], *, created_at: datetime) -> CalibrationFile:
+    """The calibration of a model that nobody has labels for: its own probabilities, with nothing behind them."""
+    nothing = (0.0,) * BINS
+    harm = HarmFile(
+        a=1.0,
+        b=0.0,
+        n_harmful=0.0,
+        n_harmless=0.0,
+        ece=None,
+        ece_null=None,
+        histogram=Histogram(harmful=nothing, harmless=nothing),
+    )
+    return CalibrationFile(
+        created_at=created_at,
+        split="nothing: no labelled data were given",
+        method="none",
+        harms=dict.fromkeys(harms, harm),
     )
 
 
@@ -114,7 +162,10 @@ def _calibrate_harm(
         )
     a, b = fit_platt(logits.astype(np.float64), labels.astype(np.float64))
     if a <= 0:
-        raise ExportError(f"logits of {harm} do not rise with its labels (slope {a:.3g}): the model has not learnt it")
+        raise ExportError(
+            f"logits of {harm} do not rise with its labels (slope {a:.3g}): the model has not learnt it, or what its "
+            "classes mean was mapped wrongly"
+        )
     probabilities = _apply(a, b, logits)
     held_out = _cross_fit(logits, labels)
     return HarmFile(

@@ -17,7 +17,7 @@ from stream.bundle.evaluation import (
     TermFairness,
 )
 
-__all__ = ["at_thresholds", "fairness", "left_out"]
+__all__ = ["at_thresholds", "fairness", "left_out", "published", "table"]
 
 _WIDTH = 120
 
@@ -42,6 +42,35 @@ def at_thresholds(evaluation: Evaluation, figures: Iterable[str]) -> str:
     named = {PurePosixPath(path).stem: path for path in figures}
     parts += [f"![{name.replace('_', ' ')}]({named[name]})\n" for name in _PICTURES if name in named]
     return "".join(f"\n{part}" for part in parts)
+
+
+def published(row: Measurement) -> bool:
+    """Whether there were enough texts for a ranking figure."""
+    return row.average_precision is not None
+
+
+def table(rows: Iterable[Measurement], *, first: str) -> str:
+    """A line per measurement; `first` heads the column of names."""
+    head = [
+        f"| {first} | n | positives | prevalence | average precision | AUROC | ECE | ECE if perfect | harmless mean |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    return "\n".join(head + [_line(row) for row in rows])
+
+
+def _line(row: Measurement) -> str:
+    name = row.harm if row.part == "all" else f"{row.harm}, {row.part.partition('=')[2]}"
+    precision = (
+        f"{row.average_precision:.3f} ({row.average_precision_low:.3f} to {row.average_precision_high:.3f})"
+        if row.average_precision is not None
+        else "-"
+    )
+    figures = (
+        f"{figure:.3f}" if figure is not None else "-"
+        for figure in (row.auroc, row.ece, row.ece_null, row.harmless_mean)
+    )
+    prevalence = f"{row.positives / row.n:.3f}"
+    return f"| {name} | {row.n:,} | {row.positives:,} | {prevalence} | {precision} | {' | '.join(figures)} |"
 
 
 def _rates(rows: Iterable[Measurement], act_at: dict[str, float]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 
 import numpy as np
@@ -21,6 +22,10 @@ IR_VERSION = 10
 """Version of the file format, likewise: of 2024, so that an older runtime than the exporter's can load the file."""
 
 
+_NOISY = ("torch.onnx", "onnxscript")
+"""They log that optional packages are not installed, which no text model uses, and what they do not fold."""
+
+
 class TorchModel:
     """A torch module behind the same `run` that a session of the converted model has."""
 
@@ -36,6 +41,8 @@ class TorchModel:
 
 def convert(module: nn.Module) -> bytes:
     """Convert `module` to one self-contained ONNX file with free numbers of rows and tokens, checked by `onnx`."""
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     ids = torch.full((2, 8), 1000, dtype=torch.int64)  # any two rows of words: both sizes are declared free below
     names = {0: torch.export.Dim("rows"), 1: torch.export.Dim("length")}
     same = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}  # found to be equal; naming them twice is warned about

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +24,7 @@ from export.curves import curves
 from export.dataset import HARMS, Dataset, read_dataset
 from export.errors import ExportError
 from export.evaluate import average_precision_change, measure, measure_macro
-from export.figures import draw_precision_recall, draw_reliability, draw_terms
+from export.figures import draw_all
 from export.items import items_of
 from export.logits import Model, text_logits
 from export.make_encoder import ABOUT as ENCODER_ABOUT
@@ -33,7 +32,7 @@ from export.make_encoder import LIMITS as ENCODER_LIMITS
 from export.make_encoder import make_encoder, training_of
 from export.make_lite import make_lite
 from export.making import Made, Make, Material, Part
-from export.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, entries, pack
+from export.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, manifest_of, pack
 from export.parity import Flips, check_flips, count_flips
 from export.progress import Say
 from export.rotations import Figure, RotationResult
@@ -41,9 +40,9 @@ from export.sources import licence_of
 from export.splits import Splits, split
 from export.thresholds import as_logits, default_thresholds
 from export.tokens import build_moderator_tokenizer, build_tokenizer
-from stream.bundle import Bundle, Manifest, TextInput
+from stream.bundle import Bundle, TextInput
 from stream.bundle.evaluation import Conversion, Estimate, Evaluation, LeftOut
-from stream.bundle.manifest import SCHEMA_VERSION, Role, TrainingSource
+from stream.bundle.manifest import Role, TrainingSource
 from stream.scoring.form import compose
 from stream.scoring.session import open_session, reads_tokens
 from stream.scoring.tokenize import WindowTokenizer
@@ -162,12 +161,7 @@ def build(
                 prompts=[None] * len(sentences),
             )
         )
-        probabilities = calibrator.apply(text_logits(session, windows, harms=len(HARMS)))
-        return Answers(
-            probability=probabilities.max(axis=1),
-            flagged=np.asarray((probabilities >= thresholds.act_at).any(axis=1)),
-            not_allowed=np.asarray((probabilities >= thresholds.allow_below).any(axis=1)),
-        )
+        return thresholds.answers(calibrator.apply(text_logits(session, windows, harms=len(HARMS))))
 
     counterfactual = measure_counterfactual(answer, load_templates())
     if recipe.max_false_positive_gap is not None:
@@ -182,7 +176,6 @@ def build(
         counterfactual=counterfactual,
         left_out=tuple(map(_left_out, rotations)),
     )
-    drawn = curves(items, harms=HARMS)
     return _pack(
         out,
         recipe,
@@ -191,9 +184,7 @@ def build(
             TOKENIZER: tokenizer,
             CALIBRATION: calibration.model_dump_json().encode(),
             EVALUATION: evaluation.model_dump_json().encode(),
-            "figures/precision_recall.svg": draw_precision_recall(drawn),
-            "figures/reliability.svg": draw_reliability(drawn),
-            "figures/identity_terms.svg": draw_terms(counterfactual),
+            **draw_all(curves(items, harms=HARMS), counterfactual),
         },
         evaluation=evaluation,
         training_data=_training_data(made, learning.data),
@@ -291,21 +282,15 @@ def _pack(
         within_roles=True,
     )
     files = {**files, CARD: card.encode()}
-    manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
+    manifest = manifest_of(
+        files,
         name=recipe.name,
         version=recipe.version,
         created_at=created_at,
         harms=HARMS,
         roles=_ROLES,
-        input=recipe.input,
-        artefacts=dict(artefacts),
-        tokenizer=TOKENIZER,
-        calibration=CALIBRATION,
-        evaluation=EVALUATION,
-        card=CARD,
+        model_input=recipe.input,
+        artefacts=artefacts,
         training_data=training_data,
-        code_version=f"fairway {installed_version('fairway')}",
-        files=entries(files),
     )
     return pack(out, manifest, files=files)

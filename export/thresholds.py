@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from export.counterfactual import Answers
 from stream.bundle.calibration import CalibrationFile
 from stream.uncertainty.calibration import Calibrator
 from stream.uncertainty.risk import NotEnoughLabels, act_at, allow_below
@@ -26,6 +27,14 @@ class Thresholds:
 
     act_at: NDArray[np.float64]
     allow_below: NDArray[np.float64]
+
+    def answers(self, probabilities: NDArray[np.float64]) -> Answers:
+        """What is done with n sentences of these probabilities, (n, h)."""
+        return Answers(
+            probability=probabilities.max(axis=1),
+            flagged=np.asarray((probabilities >= self.act_at).any(axis=1)),
+            not_allowed=np.asarray((probabilities >= self.allow_below).any(axis=1)),
+        )
 
 
 def default_thresholds(calibration: CalibrationFile, harms: tuple[str, ...]) -> Thresholds:

@@ -11,13 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from stream.bundle import Bundle, TrustedKeys, UnsafeSkipSignature, load, trusted_keys
 from stream.bundle.manifest import MANIFEST_NAME
 from stream.bundle.sign import sign
 from stream.bundle.signature import Signer
 
-__all__ = ["KEYS", "LITE", "TRUST", "UNSIGNED", "copy_of_lite", "edit_manifest", "lite", "replace_listed", "signer"]
+__all__ = [
+    "KEYS",
+    "LITE",
+    "TRUST",
+    "UNSIGNED",
+    "copy_of_lite",
+    "edit_manifest",
+    "lite",
+    "replace_listed",
+    "signer",
+    "trust_own_key",
+]
 
 ROOT = Path(__file__).parents[1]
 LITE = ROOT / "models" / "lite"
@@ -45,6 +57,14 @@ def signer() -> Signer:
 def own_trust() -> TrustedKeys:
     """Trust in that key."""
     return signer().trust
+
+
+def trust_own_key(folder: Path) -> Path:
+    """A folder of trusted keys with the tests' own."""
+    folder.mkdir()
+    key = own_trust().keys["its own key"]
+    (folder / "own.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return folder
 
 
 def copy_of_lite(folder: Path, *, signed: bool = True) -> Path:

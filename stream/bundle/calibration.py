@@ -52,21 +52,28 @@ class RoleCalibration:
 class HarmCalibration:
     """One harm: probability = sigmoid(a * logit + b), and the histogram of those probabilities by label.
 
-    `harmful[i]` and `harmless[i]` count the calibration items with `min(floor(1024 * probability), 1023) == i`.
+    `harmful[i]` and `harmless[i]` count the calibration items with `min(floor(1024 * probability), 1023) == i`. With
+    no items at all nothing was fitted: the probability is the model's own word, and no risk can be derived from it.
     """
 
     a: float
     b: float
     n_harmful: float
     n_harmless: float
-    ece: float
-    """Expected calibration error of `a` and `b` on the items they were not fitted on (see the card) [S07]."""
-    ece_null: float
+    ece: float | None
+    """Expected calibration error of `a` and `b` on the items they were not fitted on (see the card) [S07]; None where
+    there are none."""
+    ece_null: float | None
     """What that error would be on average for a perfectly calibrated model at the same n."""
     harmful: tuple[float, ...]
     harmless: tuple[float, ...]
     roles: Mapping[str, RoleCalibration] = field(default_factory=dict)
     """The same items by role; empty where nobody noted roles."""
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there are items behind it."""
+        return self.n_harmful + self.n_harmless > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +119,16 @@ class HarmFile(_Strict):
     b: float
     n_harmful: Count
     n_harmless: Count
-    ece: Share
-    ece_null: Share
+    ece: Share | None
+    ece_null: Share | None
     histogram: Histogram
     roles: dict[Role, RoleFile] = Field(default_factory=dict)
     """The items by role, for the roles that have any."""
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there are items behind it."""
+        return self.n_harmful + self.n_harmless > 0
 
 
 class CalibrationFile(_Strict):
@@ -125,7 +137,8 @@ class CalibrationFile(_Strict):
     schema_version: Literal[1] = 1
     created_at: AwareDatetime
     split: Annotated[str, Field(min_length=1, max_length=500)]
-    method: Literal["platt"] = "platt"
+    method: Literal["platt", "none"] = "platt"
+    """`none` where no harm has any items: every probability is the model's own."""
     harms: dict[str, HarmFile]
 
 

@@ -43,7 +43,9 @@ def check(
     settings, _ = load_settings({"policy": file, "bundle": bundle})
     calibration, calibrated_at = _calibration(settings)
     policy = compile_policy(settings.policy, calibration)
-    refuse_old_calibration(policy, calibrated_at, now=datetime.now(UTC), bundle=str(settings.bundle))
+    is_fitted = any(harm.is_fitted for harm in calibration.values())
+    now, name = datetime.now(UTC), str(settings.bundle)
+    refuse_old_calibration(policy, calibrated_at, now=now, bundle=name, is_fitted=is_fitted)
     typer.echo(f"{settings.policy}: {policy.name}, version {policy.version}, {policy.digest}")
     typer.echo(
         f"From least to most severe: {', '.join(policy.actions)}. Shares are of {settings.bundle}'s calibration."

@@ -198,9 +198,10 @@ def _size_problems(policy: PolicyDocument) -> list[Problem]:
 
 def _too_few(harm: str, field: str, rate: float, found: NotEnoughLabels) -> str:
     label, risk = ("harmful", "miss rate") if field == "miss_rate" else ("harmless", "false-block rate")
+    do = "Raise the rate" if found.n else "Calibrate the bundle on labelled texts"
     return (
-        f"{harm} has {found.n:g} {label} calibration items; a {risk} of {rate:g} needs at least {found.needed}. "
-        f"Raise the rate, or give `{'allow_below' if field == 'miss_rate' else 'act_at'}` itself"
+        f"not enough data: {harm} has {found.n:g} {label} calibration items; a {risk} of {rate:g} needs at least "
+        f"{found.needed}. {do}, or give `{'allow_below' if field == 'miss_rate' else 'act_at'}` itself"
     )
 
 

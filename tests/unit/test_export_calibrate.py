@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.calibrate import calibrate, calibrator_of
+from export.calibrate import MIN_LABELS, calibrate, calibrate_known, calibrator_of, uncalibrated
 from export.errors import ExportError
 from stream.bundle.calibration import BINS, CalibrationFile, parse_calibration
 from stream.errors import BundleError
@@ -33,6 +33,8 @@ def test_finds_the_parameters_that_made_the_labels() -> None:
     """Slope and intercept are those of the process that labels were drawn from, within sampling error."""
     hate = fit(*sample(20_000, a=0.5, b=-1.0)).harms["hate"]
     assert (hate.a, hate.b) == pytest.approx((0.5, -1.0), abs=0.05)
+    assert hate.ece is not None
+    assert hate.ece_null is not None
     assert hate.ece < hate.ece_null + 0.01
 
 
@@ -161,3 +163,37 @@ def test_logits_against_the_labels_are_refused() -> None:
     logits, labels = sample(1000, a=1.0, b=0.0)
     with pytest.raises(ExportError, match="logits of hate do not rise"):
         fit(-logits, labels)
+
+
+def test_harms_without_labels_keep_the_models_own_word() -> None:
+    """Harms with labels are calibrated as ever; one with a label too few is left alone, with nothing behind it."""
+    (hate, hate_labels), (spam, spam_labels) = sample(500, a=2.0, b=0.5), sample(500, a=1.0, b=0.0, seed=1)
+    harmful = np.flatnonzero(spam_labels[:, 0] == 1)
+    spam_labels[harmful[MIN_LABELS - 1 :]] = np.nan
+    logits, labels = np.concatenate([spam, hate], axis=1), np.concatenate([spam_labels, hate_labels], axis=1)
+    both = calibrate_known(logits, labels, harms=("spam", "hate"), split="calibration", created_at=NOW)
+    assert (both.method, list(both.harms)) == ("platt", ["spam", "hate"])
+    assert both.harms["hate"] == fit(hate, hate_labels).harms["hate"]
+    alone = both.harms["spam"]
+    assert (alone.a, alone.b, alone.n_harmful, alone.n_harmless, alone.ece) == (1.0, 0.0, 0.0, 0.0, None)
+    spam_labels[harmful[MIN_LABELS - 1]] = 1
+    labels[:, 0] = spam_labels[:, 0]
+    enough = calibrate_known(logits, labels, harms=("spam", "hate"), split="calibration", created_at=NOW)
+    assert enough.harms["spam"].n_harmful == MIN_LABELS
+
+
+def test_labels_that_calibrate_nothing_are_refused() -> None:
+    """Labels of which no harm has enough make no calibration that only looks like one."""
+    logits, labels = sample(40, a=1.0, b=0.0)
+    with pytest.raises(ExportError, match="no harm has 30 harmful and 30 harmless human labels in calibration"):
+        calibrate_known(logits, labels, harms=("hate",), split="calibration", created_at=NOW)
+
+
+def test_without_labels_the_service_gives_the_models_own_probability() -> None:
+    """What is written where nobody has labels can be read back, says that nothing is behind it, and changes nothing."""
+    file = uncalibrated(("hate", "spam"), created_at=NOW)
+    calibration = parse_calibration(file.model_dump_json().encode(), ("hate", "spam"), name="calibration.json")
+    assert calibration.method == "none"
+    assert not any(harm.is_fitted for harm in calibration.harms.values())
+    logits = np.array([[-2.0, 3.0]], np.float32)
+    assert calibrator_of(file, ("hate", "spam")).apply(logits) == pytest.approx(1 / (1 + np.exp(-logits)), abs=1e-6)

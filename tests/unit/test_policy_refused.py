@@ -188,11 +188,21 @@ def test_too_few_items_are_counted_out() -> None:
     text = RULES.replace("act_at: 0.9, allow_below: 0.1", "false_block_rate: 0.01, miss_rate: 0.01")
     assert problems(text, violence=measured(n=12)) == [
         (
-            "policy:6: harms.violence.false_block_rate: violence has 12 harmless calibration items; "
+            "policy:6: harms.violence.false_block_rate: not enough data: violence has 12 harmless calibration items; "
             "a false-block rate of 0.01 needs at least 99. Raise the rate, or give `act_at` itself"
         ),
         (
-            "policy:6: harms.violence.miss_rate: violence has 12 harmful calibration items; "
+            "policy:6: harms.violence.miss_rate: not enough data: violence has 12 harmful calibration items; "
             "a miss rate of 0.01 needs at least 99. Raise the rate, or give `allow_below` itself"
         ),
     ]
+
+
+def test_a_harm_that_was_never_calibrated_has_no_risk_to_state() -> None:
+    """Where nothing is behind the calibration, no rate would do: the way out is labels, or thresholds as numbers."""
+    text = RULES.replace("act_at: 0.9, allow_below: 0.1", "act_at: 0.9, miss_rate: 0.5")
+    (problem,) = problems(text, violence=measured(n=0))
+    assert problem == (
+        "policy:6: harms.violence.miss_rate: not enough data: violence has 0 harmful calibration items; a miss rate of "
+        "0.5 needs at least 1. Calibrate the bundle on labelled texts, or give `allow_below` itself"
+    )
