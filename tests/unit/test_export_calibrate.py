@@ -95,6 +95,7 @@ def test_what_a_role_has_is_measured_on_its_items_alone() -> None:
     assert prompt.ece_alarm is not None
     assert prompt.ece > prompt.ece_alarm
     assert post.ece_null is not None
+    assert whole.ece_null is not None
     assert whole.ece_null < post.ece_null  # fewer items, more of it chance
 
 
