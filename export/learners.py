@@ -20,7 +20,6 @@ from export.train import STATES, train_on
 from export.training.place import Place
 from export.training.recipe import TrainingRecipe
 from stream.bundle import TextInput
-from stream.scoring.form import compose
 from stream.scoring.tokenize import WindowTokenizer
 
 __all__ = ["encoder_learner", "lite_learner"]
@@ -66,7 +65,7 @@ def encoder_learner(
             say=say,
         )
         measured = data.take(np.concatenate([fold.validation, fold.left_out]))
-        texts = compose(recipe.form, measured.texts, roles=measured.roles.tolist(), prompts=measured.prompts)
-        return text_logits(TorchModel(served(trained.model)), reader.read(texts), harms=len(HARMS))
+        windows = reader.read(measured.as_read(recipe.form))
+        return text_logits(TorchModel(served(trained.model)), windows, harms=len(HARMS))
 
     return learn

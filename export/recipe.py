@@ -208,8 +208,7 @@ def _refuse_empty(splits: Splits) -> None:
 
 
 def _read(reader: WindowTokenizer, model_input: TextInput, data: Dataset) -> Part:
-    texts = compose(model_input.form, data.texts, roles=data.roles.tolist(), prompts=data.prompts)
-    return Part(reader.read(texts), data)
+    return Part(reader.read(data.as_read(model_input.form)), data)
 
 
 def _logits(model: Model, part: Part) -> Logits:
