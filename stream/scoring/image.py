@@ -189,6 +189,8 @@ def _mean_probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """The logit of the mean probability of c pieces, (c, h) to (h,); a single piece's own, to the last bit."""
     if len(logits) == 1:
         return logits.reshape(-1)
+    if np.isnan(logits).any():
+        return np.full(logits.shape[1], np.nan, dtype=np.float32)
     wide = logits.astype(np.float64)
     likely: NDArray[np.float64] = np.logaddexp.reduce(-np.logaddexp(0, -wide), axis=0)
     unlikely: NDArray[np.float64] = np.logaddexp.reduce(-np.logaddexp(0, wide), axis=0)
