@@ -39,7 +39,7 @@ HOMES = {
     "yaml": ("stream/yamlfile.py",),
     "torch": ("export/",),
     "onnx": ("export/",),
-    "safetensors": ("export/encoder.py", "export/training/"),
+    "safetensors": ("export/encoder.py", "export/importing/", "export/training/"),
     "matplotlib": ("export/figures.py",),
     "prometheus_client": ("stream/telemetry.py",),
     "typer": ("stream/cli.py", "stream/commands/", "export/__main__.py", "ops/bench/", "ops/demo/"),

@@ -107,12 +107,13 @@ def test_metadata_never_reaches_the_decoder_and_changes_no_pixel(kind: str) -> N
     secret = b"SECRET" * 50
     exif = Pillow.Exif()
     exif[0x010E] = secret.decode()
-    options: dict[str, Any] = {
+    every: dict[str, dict[str, Any]] = {
         "image/png": {"icc_profile": secret, "exif": exif},
         "image/jpeg": {"icc_profile": secret, "exif": exif, "comment": secret, "quality": 90},
         "image/webp": {"icc_profile": secret, "exif": exif, "xmp": secret, "lossless": True},
         "image/gif": {"comment": secret},
-    }[kind]
+    }
+    options = every[kind]
     picture = drawn(WIDTH, HEIGHT, mode="P" if kind == "image/gif" else "RGB")
     data = encoded(picture, kind, **options)
     bare = undress(data, kind)

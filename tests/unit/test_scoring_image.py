@@ -137,7 +137,8 @@ def test_logits_are_the_models(make_bundle: MakeBundle, kind: str) -> None:
     scores = scorer_of(make_bundle()).score(events_with(image_of(encoded(picture, kind), kind)))
     np.testing.assert_allclose(scores.logits, [logits(204, 51)], atol=0.1)
     assert (scores.conditions.tolist(), scores.windows.tolist()) == ([0], [1])
-    assert (scores.logits.dtype, scores.windows.dtype) == (np.float32, np.int16)
+    assert scores.logits.dtype == np.float32
+    assert scores.windows.dtype == np.int16
 
 
 def test_pixels_are_normalised_as_the_manifest_says(make_bundle: MakeBundle) -> None:
@@ -304,7 +305,8 @@ def test_results_have_a_row_per_event(make_bundle: MakeBundle, count: int) -> No
     """No events give empty arrays of the usual shape and dtype."""
     scores = scorer_of(make_bundle()).score(events_with(*[None] * count))
     assert scores.logits.shape == (count, 2)
-    assert (scores.conditions.dtype, scores.windows.dtype) == (np.uint8, np.int16)
+    assert scores.conditions.dtype == np.uint8
+    assert scores.windows.dtype == np.int16
 
 
 def test_threads_may_share_a_scorer(make_bundle: MakeBundle) -> None:
