@@ -125,7 +125,7 @@ class SyntheticLogit(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """The log of the odds of fake against real."""
         scores = self.detector(pixels)
-        return scores[:, _FAKE : _FAKE + 1] - scores[:, _REAL : _REAL + 1]
+        return cast(Tensor, scores[:, _FAKE : _FAKE + 1] - scores[:, _REAL : _REAL + 1])
 
 
 def read_detector(weights: Path) -> Detector:

@@ -50,7 +50,7 @@ CLASSES = ("landscape", "gore", "fight", "nude", "portrait")
 LABELS = {"landscape": "harmless", "gore": "violence", "fight": "violence", "nude": "sexual", "portrait": "harmless"}
 VIOLENCE, SEXUAL = [1, 2], [3]
 
-NAMED = {
+NAMED: dict[str, Any] = {
     "num_labels": 5,
     "id2label": dict(enumerate(CLASSES)),
     "label2id": {name: at for at, name in enumerate(CLASSES)},
@@ -74,16 +74,21 @@ def convnext() -> tuple[Any, Any]:
 
 def resnet() -> tuple[Any, Any]:
     config = ResNetConfig(**NAMED, embedding_size=16, hidden_sizes=[16, 24, 32, 40], depths=[1, 1, 1, 1])
-    size = {"size": {"shortest_edge": 40}, "crop_size": {"height": SIDE, "width": SIDE}}
+    size: dict[str, Any] = {"size": {"shortest_edge": 40}, "crop_size": {"height": SIDE, "width": SIDE}}
     return ResNetForImageClassification(config), CLIPImageProcessorPil(**size)
 
 
 def clip() -> tuple[Any, Any]:
-    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    small: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
     vision = CLIPVisionConfig(**small, image_size=SIDE, patch_size=8)
     text = CLIPTextConfig(**small, vocab_size=99)
     config = CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), **NAMED)
-    size = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
+    size: dict[str, Any] = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
     return CLIPForImageClassification(config), CLIPImageProcessorPil(**size)
 
 

@@ -228,11 +228,22 @@ def test_frames_are_looked_at_from_the_first_to_the_last(kind: str, frames: int,
 
 def test_an_animation_of_large_frames_is_not_decoded_to_its_end() -> None:
     """Frames are decoded until they are 20 million pixels together, and what lies behind is said not to be seen."""
-    pictures = [Pillow.new("P", (3000, 2000), number) for number in range(6)]
+    pictures = [drawn(300, 200, seed=seed).resize((3000, 2000)).convert("P") for seed in range(6)]
     data = encoded(pictures[0], "image/gif", save_all=True, append_images=pictures[1:])
     picture = reader(max_frames=8).read(image_of(data, "image/gif"))
     assert picture.frames.tolist() == [0, 1, 2]
     assert not picture.whole
+
+
+@pytest.mark.parametrize("kind", ["image/png", "image/webp", "image/gif"])
+def test_an_image_of_next_to_nothing_is_not_blown_up(kind: str) -> None:
+    """Forty million pixels in a few bytes are not decoded; a plain surface as large as a screen is."""
+    options = {"lossless": True} if kind == "image/webp" else {}
+    bomb = encoded(Pillow.new("1", (8000, 5000)), kind, **options)
+    with pytest.raises(PictureError, match="a bomb or a blank"):
+        reader().read(image_of(bomb, kind))
+    assert reader().read(image_of(encoded(Pillow.new("RGB", (1280, 720)), kind, **options), kind)).whole
+    assert reader().read(image_of(encoded(Pillow.new("RGB", (1920, 1080)), "image/png"), "image/png")).whole
 
 
 def test_an_image_of_too_many_pixels_is_not_decoded() -> None:
