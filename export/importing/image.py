@@ -69,8 +69,18 @@ class PixelModel(nn.Module):
         return torch.stack(odds, dim=1)
 
 
-def import_image(checkpoint: Path, labels: Mapping[str, str], say: Say) -> Imported:
+def import_image(
+    checkpoint: Path,
+    labels: Mapping[str, str],
+    say: Say,
+    *,
+    exclusive: bool | None = None,
+    roles: tuple[Role, ...] = ROLES,
+) -> Imported:
     """Convert the image classifier in the folder `checkpoint`; `labels` maps each of its classes to a harm or HARMLESS.
+
+    Harms are in the order in which the map names them. `exclusive` is whether one class alone is true of an image; None
+    for what the checkpoint's `problem_type` says, and True where it says nothing, which is how such models are trained.
 
     Raises `ExportError` where weights are missing or pickled, a class is not mapped, the preprocessing cannot be
     written into a manifest, or what is converted computes something else.
@@ -80,12 +90,11 @@ def import_image(checkpoint: Path, labels: Mapping[str, str], say: Say) -> Impor
     given = read_preprocessing(processor, checkpoint / FILE)
     classifier = _load(checkpoint)
     harms, classes = _grouped(_class_names(classifier, checkpoint), labels)
-    exclusive = classifier.config.problem_type != "multi_label_classification"
-    count = sum(map(len, classes))
-    if exclusive and count == classifier.config.num_labels:
+    exclusive = _is_exclusive(classifier, checkpoint) if exclusive is None else exclusive
+    if exclusive and len(classes[0]) == classifier.config.num_labels:
         raise ExportError(
-            f"every class of {checkpoint} is mapped to a harm, so no image could be harmless: map at least one to "
-            f"{HARMLESS}"
+            f"every class of {checkpoint} is mapped to {harms[0]}, so it would always be found: map one to another "
+            f"harm or to {HARMLESS}"
         )
     say(f"converting {type(classifier).__name__}, {given.height} x {given.width} pixels, to {', '.join(harms)}")
     _compute_rows_apart(classifier)
@@ -95,7 +104,7 @@ def import_image(checkpoint: Path, labels: Mapping[str, str], say: Say) -> Impor
     say(f"the converted model's logits are within {parity.max_abs_logit:.1e} of the module's")
     return Imported(
         harms=harms,
-        roles=ROLES,
+        roles=roles,
         input=given,
         artefacts={"cpu": (MODEL, model)},
         tokenizer=None,
@@ -156,6 +165,14 @@ def _load(checkpoint: Path) -> Any:  # Any: a class of transformers that its con
     return model.eval()
 
 
+def _is_exclusive(classifier: Any, checkpoint: Path) -> bool:  # Any: as above
+    kinds = {None: True, "single_label_classification": True, "multi_label_classification": False}
+    kind = classifier.config.problem_type
+    if kind not in kinds:
+        raise ExportError(f"{checkpoint / 'config.json'}: problem_type is {kind}, and only classifiers are imported")
+    return kinds[kind]
+
+
 def _class_names(classifier: Any, checkpoint: Path) -> list[str]:  # Any: as above
     names = [str(classifier.config.id2label[number]) for number in range(classifier.config.num_labels)]
     if len(set(names)) != len(names):
@@ -164,7 +181,7 @@ def _class_names(classifier: Any, checkpoint: Path) -> list[str]:  # Any: as abo
 
 
 def _grouped(names: list[str], labels: Mapping[str, str]) -> tuple[tuple[str, ...], list[list[int]]]:
-    """The harms in the order of their first class, and the numbers of the classes of each."""
+    """The harms in the order of the map, and the numbers of the classes of each."""
     unmapped = [name for name in names if name not in labels]
     unknown = sorted(set(labels) - set(names))
     if unmapped or unknown:
@@ -172,7 +189,7 @@ def _grouped(names: list[str], labels: Mapping[str, str]) -> tuple[tuple[str, ..
         raise ExportError(
             f"the label map {problem}; the model's classes are {json.dumps(names[:10])}: map each of them"
         )
-    harms = tuple(dict.fromkeys(labels[name] for name in names if labels[name] != HARMLESS))
+    harms = tuple(dict.fromkeys(harm for harm in labels.values() if harm != HARMLESS))
     if not harms:
         raise ExportError(f"the label map has no harm: map at least one class to something else than {HARMLESS}")
     return harms, [[number for number, name in enumerate(names) if labels[name] == harm] for harm in harms]

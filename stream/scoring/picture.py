@@ -1,7 +1,7 @@
 """An event's image in, pieces of it as a model reads them out; the only use of Pillow in the service.
 
 Pillow is given pixels of the kind that the event declares, never metadata (`stream.scoring.bare`), and no more of them
-than the header's walk saw. Only its four decoders are loaded. What cannot be read is a `PictureError`, whatever Pillow
+than the header's walk saw; no other of its decoders is asked. What cannot be read is a `PictureError`, whatever Pillow
 raises. One image at a time is decoded, which takes about ten bytes for each of its pixels (measured: 410 MB for 40
 million).
 """

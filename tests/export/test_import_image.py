@@ -167,7 +167,9 @@ def test_an_imported_model_is_served_as_torch_computes_it(architecture: str, tmp
 def test_classes_that_do_not_exclude_each_other_keep_their_logits(tmp_path: Path) -> None:
     """Of a model with a sigmoid per class, a harm has the largest logit of its classes."""
     made = vit(problem_type="multi_label_classification")
-    bundle = packed(import_image(saved(made, tmp_path / "checkpoint"), LABELS, silent), tmp_path / "bundle")
+    imported = import_image(saved(made, tmp_path / "checkpoint"), LABELS, silent, roles=("prompt",))
+    assert imported.roles == ("prompt",)
+    bundle = packed(imported, tmp_path / "bundle")
     scores = ImageScorer.from_bundle(bundle, provider="cpu").score(events_with(PICTURES[0]))
     with torch.no_grad():
         logits = made[0](**made[1](images=shown(PICTURES[0]), return_tensors="pt")).logits.numpy()
@@ -254,16 +256,22 @@ def test_preprocessing_that_no_manifest_can_say_is_refused(
 @pytest.mark.parametrize(
     ("labels", "problem"),
     [
-        (dict.fromkeys(CLASSES, "violence"), "no image could be harmless"),
+        (dict.fromkeys(CLASSES, "violence"), "mapped to violence, so it would always be found"),
         (dict.fromkeys(CLASSES, "harmless"), "has no harm"),
         ({name: LABELS[name] for name in CLASSES[1:]}, r"leaves \[.landscape.\] unmapped"),
         (LABELS | {"sunset": "harmless"}, r"maps \[.sunset.\]; the model.s classes are"),
     ],
 )
 def test_a_label_map_that_does_not_fit_is_refused(labels: dict[str, str], problem: str, tmp_path: Path) -> None:
-    """Every class is mapped, nothing else is, and neither all of them nor none to harms."""
+    """Every class is mapped, nothing else is, and neither all of them to one harm nor none to any."""
     with pytest.raises(ExportError, match=problem):
         import_image(saved(vit(), tmp_path), labels, silent)
+
+
+def test_a_model_that_classifies_nothing_is_refused(tmp_path: Path) -> None:
+    """A regression is no classifier."""
+    with pytest.raises(ExportError, match="problem_type is regression"):
+        import_image(saved(vit(problem_type="regression"), tmp_path), LABELS, silent)
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from stream.bundle import ImageInput
-from stream.scoring.framing import MAX_RATIO, chosen_frames, frame
+from stream.scoring.framing import chosen_frames, frame
 
 
 def image_input(**fields: Any) -> ImageInput:
@@ -70,7 +70,7 @@ def test_no_shape_asks_for_much(width: int, height: int, resize: str) -> None:
     ]
     framing = frame(width, height, image_input(resize=resize, **fields))
     if resize != "none":
-        assert framing.size[0] * framing.size[1] <= 64 * 64 * MAX_RATIO
+        assert framing.size[0] * framing.size[1] <= 64 * 64 * 8
     left, top, right, bottom = framing.cut
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
