@@ -20,7 +20,6 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.convertible import convertible
 from export.errors import ExportError
 from export.golden_images import golden_images
 from export.importing.image import MODEL, ROLES, check_pixels
@@ -105,7 +104,7 @@ class Detector(nn.Module):
         self.conv1, self.bn1 = nn.Conv2d(3, 64, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(64)
         self.layer1 = _stage(64, 64, _BLOCKS[0], stride=1)
         self.layer2 = _stage(256, 128, _BLOCKS[1], stride=2)
-        self.fc1: nn.Module = nn.Linear(512, 2)
+        self.fc1 = nn.Linear(512, 2)
 
     def forward(self, images: Tensor) -> Tensor:
         """The scores of n pieces."""
@@ -120,7 +119,6 @@ class SyntheticLogit(nn.Module):
     def __init__(self, detector: Detector) -> None:
         super().__init__()
         self.detector = detector
-        detector.fc1 = convertible(detector.fc1)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The log of the odds of fake against real."""

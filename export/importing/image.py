@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageClassification
 
 from export.convert import convert_images
-from export.convertible import convertible
 from export.errors import ExportError
 from export.golden_images import golden_images
 from export.importing.imported import Imported
@@ -34,10 +33,6 @@ ROLES: Final[tuple[Role, ...]] = ("output", "post")
 
 MAX_PIXEL_DIFFERENCE = 1e-5
 """Between our pixels and the processor's, which computes the same in another order of float32."""
-
-_ROWWISE_WEIGHTS = 2**18
-"""Weights of a head up to which each row is computed by itself, with the same bits in any company: it takes as much
-memory for each row as the head has weights."""
 
 Say = Callable[[str], None]
 
@@ -97,7 +92,6 @@ def import_image(
             f"harm or to {HARMLESS}"
         )
     say(f"converting {type(classifier).__name__}, {given.height} x {given.width} pixels, to {', '.join(harms)}")
-    _compute_rows_apart(classifier)
     module = PixelModel(classifier, classes, of=classifier.config.num_labels, exclusive=exclusive)
     pixels = _checked_pixels(processor, given)
     parity, model = check_pixels(module.eval(), given, pixels)
@@ -193,15 +187,6 @@ def _grouped(names: list[str], labels: Mapping[str, str]) -> tuple[tuple[str, ..
     if not harms:
         raise ExportError(f"the label map has no harm: map at least one class to something else than {HARMLESS}")
     return harms, [[number for number, name in enumerate(names) if labels[name] == harm] for harm in harms]
-
-
-def _compute_rows_apart(classifier: nn.Module) -> None:
-    """Let small heads compute each row by itself, so that an image has the same bits alone and in company."""
-    for parent in [classifier, *classifier.modules()]:
-        for name, part in list(parent.named_children()):
-            is_head = name == "classifier" or parent is getattr(classifier, "classifier", None)
-            if is_head and isinstance(part, nn.Linear) and part.weight.numel() <= _ROWWISE_WEIGHTS:
-                setattr(parent, name, convertible(part))
 
 
 def _checked_pixels(processor: Any, given: ImageInput) -> NDArray[np.float32]:  # Any: see read_processor

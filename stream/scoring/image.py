@@ -18,19 +18,21 @@ from stream.scoring.session import OnnxSession, Provider, RunError, open_session
 __all__ = ["ImageScorer"]
 
 CALL_PIXELS = 2**20
-"""Pixels of one model call, 20 pieces of 224 x 224: 12 MB of input, and some hundred megabytes within a network. Images
-are decoded until a call is full and let go after it, so no more of them are in memory, however long the batch."""
+"""Pixels of one model call on CUDA, 20 pieces of 224 x 224: 12 MB of input, and some hundred megabytes within a
+network. Images are decoded until a call is full and let go after it, so no more of them are in memory, however long
+the batch.
 
-FEWEST_ROWS = 2
-"""Where a lone row would have other bits than in company, it goes with an idle one."""
+On the CPU each piece is a call of its own: a small ViT takes 15 ms for one alone and 25 ms for each of 20, a ResNet-50
+72 and 71 (measured), and what is alone has no company that its bits could depend on."""
 
 
 class ImageScorer:
     """Scores images with one loaded model. Threads may share it.
 
-    Same image, same bundle, same provider: same bits, whatever the batch-mates; rows run together only if at load that
-    left the probes' logits as they were, and on CUDA all calls have the same number of rows. An image's logit is the
-    largest over the frames that are looked at, and a frame's the mean probability of its pieces as a logit [S38].
+    Same image, same bundle, same provider: same bits, whatever the batch-mates. On CUDA, where pieces run together, all
+    calls have the same number of rows, idle ones included, and only one if at load company changed a probe's logits. An
+    image's logit is the largest over the frames that are looked at, and a frame's the mean probability of its pieces as
+    a logit [S38].
     """
 
     def __init__(self, session: OnnxSession, reader: PictureReader, *, harms: tuple[str, ...]) -> None:
@@ -39,15 +41,12 @@ class ImageScorer:
         self.provider: str = session.provider
         self._session = session
         self._reader = reader
-        self._rows = max(1, CALL_PIXELS // (reader.given.height * reader.given.width))
-        self._fewest_rows = min(self._rows, FEWEST_ROWS if session.provider == "cuda" else 1)
+        fitting = max(1, CALL_PIXELS // (reader.given.height * reader.given.width))
+        self._rows = fitting if session.provider == "cuda" else 1
         self._warm_up()
-        if self._is_swayed_by_mates():
-            self._fewest_rows = FEWEST_ROWS
-        self.one_row_per_call = self._fewest_rows > 1 and self._is_swayed_by_mates()
-        """Whether the model cannot score pieces together; it is slower then."""
-        if self.one_row_per_call:
-            self._rows = self._fewest_rows = 1
+        if self._rows > 1 and self._is_swayed_by_mates():
+            self._rows = 1
+            self._warm_up()
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, *, provider: Provider, max_frames: int | None = None) -> ImageScorer:
@@ -118,7 +117,7 @@ class ImageScorer:
         """The logits of r pieces (r, height, width, 3), (r, h) float32, NaN where the model failed."""
         logits = np.full((len(pieces), len(self.harms)), np.nan, dtype=np.float32)
         for batch in self._batches(len(pieces)):
-            run_or_split(batch, lambda part: self._run(pieces, part, logits), fewest=self._fewest_rows)
+            run_or_split(batch, lambda part: self._run(pieces, part, logits), fewest=1)
         # NaN in all of the row, so that no maximum over an image's frames can hide it.
         logits[~np.isfinite(logits).all(axis=1)] = np.nan
         return logits
@@ -133,11 +132,7 @@ class ImageScorer:
     def _batches(self, count: int) -> list[MicroBatch]:
         rows = np.arange(count)
         calls = [rows[at : at + self._rows] for at in range(0, count, self._rows)]
-        return [MicroBatch(call, self._reader.given.height).at_least(self._least_rows) for call in calls]
-
-    @property
-    def _least_rows(self) -> int:
-        return self._rows if self.provider == "cuda" else self._fewest_rows
+        return [MicroBatch(call, self._reader.given.height).at_least(self._rows) for call in calls]
 
     def _score_probes(self) -> NDArray[np.float32]:
         """The logits of the probes, finite; otherwise raise `ScoringError`, for nothing can be scored."""
@@ -153,7 +148,7 @@ class ImageScorer:
         probes, height = self._probes, self._reader.given.height
         together, each = np.arange(self._rows) % len(probes), np.split(np.arange(len(probes)), len(probes))
         full = self._run_all(probes[together], self._batches(self._rows))
-        alone = self._run_all(probes, [MicroBatch(row, height).at_least(self._least_rows) for row in each])
+        alone = self._run_all(probes, [MicroBatch(row, height).at_least(self._rows) for row in each])
         return not np.array_equal(full, alone[together])
 
     def _run_all(self, pieces: NDArray[np.uint8], batches: list[MicroBatch]) -> NDArray[np.float32]:
@@ -175,7 +170,7 @@ class ImageScorer:
     def _warm_up(self) -> None:
         """Run the largest call there will be, so that memory is found short now and not in traffic."""
         given = self._reader.given
-        pixels = np.zeros((max(self._rows, self._fewest_rows), 3, given.height, given.width), dtype=np.float32)
+        pixels = np.zeros((self._rows, 3, given.height, given.width), dtype=np.float32)
         try:
             logits = self._session.call({"pixels": pixels})["logits"]
         except RunError as error:

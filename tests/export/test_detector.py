@@ -125,7 +125,6 @@ def test_random_weights_are_served_as_torch_computes_them(tmp_path: Path) -> Non
     np.testing.assert_allclose(scores.logits[:, 0], expected, atol=2e-4)
     assert scores.windows.tolist() == [5, 1, 1]
     assert scores.conditions.tolist() == [0, 0, 1 << FailCondition.TRUNCATED]
-    assert not scorer.one_row_per_call
     for row, image in enumerate(images):
         assert np.array_equal(scorer.score(events_with(image)).logits[0], scores.logits[row])
     described = encoded(exact, "image/png", exif=_without_orientation(), icc_profile=b"profile", dpi=(72, 72))

@@ -152,7 +152,6 @@ def test_an_imported_model_is_served_as_torch_computes_it(architecture: str, tmp
     assert rehearse(bundle) <= 1e-4
     scorer = ImageScorer.from_bundle(bundle, provider="cpu")
     assert refuse_other_logits(scorer, golden_of(bundle), provider="cpu", name="it") <= 1e-4
-    assert not scorer.one_row_per_call
     scores = scorer.score(events_with(*PICTURES))
     model, processor = made
     with torch.no_grad():

@@ -121,15 +121,6 @@ class OtherDevice(OnnxSession):
         return super().call(feed)
 
 
-class OtherBitsAlone(OnnxSession):
-    """A session that rounds otherwise in calls of one row."""
-
-    def call(self, feed: Any) -> dict[str, NDArray[np.float32]]:
-        """Run, and change the last bits of a lone row."""
-        given = super().call(feed)["logits"]
-        return {"logits": given if len(given) > 1 else np.nextafter(given, np.float32(np.inf))}
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_are_the_models(make_bundle: MakeBundle, kind: str) -> None:
     """An image of any of the four kinds has the logits of its pixels."""
@@ -229,11 +220,15 @@ IMAGES = [plain(level, 255 - level) for level in range(0, 256, 15)] + [
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(rows=st.lists(st.integers(0, len(IMAGES) - 1), min_size=1, max_size=12))
 @pytest.mark.parametrize("model", ["pixels.onnx", "pixels_swayed.onnx"])
-def test_a_score_does_not_depend_on_batch_mates(make_bundle: MakeBundle, model: str, rows: list[int]) -> None:
+@pytest.mark.parametrize("provider", ["cpu", "cuda"])
+def test_a_score_does_not_depend_on_batch_mates(
+    make_bundle: MakeBundle, model: str, provider: str, rows: list[int]
+) -> None:
     """The same image has the same bits alone and in any company, also where the model would not have it so."""
-    bundle = make_bundle(model, resize="shorter_side", resize_to=20, crops=3)
-    scorer = scorer_of(bundle)
-    scorer._rows = min(scorer._rows, 4)  # several calls for a batch of a few
+    scorer = scorer_of(make_bundle(model, resize="shorter_side", resize_to=20, crops=3))
+    if provider == "cuda":
+        scorer = ImageScorer(OtherDevice(scorer._session), scorer._reader, harms=HARMS)
+        scorer._rows = min(scorer._rows, 4)  # several calls for a batch of a few
     together = scorer.score(events_with(*(IMAGES[row] for row in rows)))
     for at, row in enumerate(rows):
         alone = scorer.score(events_with(IMAGES[row]))
@@ -241,19 +236,18 @@ def test_a_score_does_not_depend_on_batch_mates(make_bundle: MakeBundle, model: 
         assert alone.conditions[0] == together.conditions[at]
 
 
-def test_a_model_that_is_swayed_by_batch_mates_scores_row_by_row(make_bundle: MakeBundle) -> None:
-    """It is found at load that a row depends on its company, and then each is a call of its own."""
-    assert scorer_of(make_bundle("pixels_swayed.onnx")).one_row_per_call
-    assert not scorer_of(make_bundle()).one_row_per_call
-
-
-def test_a_lone_row_has_the_bits_it_has_in_company(make_bundle: MakeBundle) -> None:
-    """Where calls of one row round otherwise, a lone row goes with an idle one, and only there."""
-    usual = scorer_of(make_bundle())
-    scorer = ImageScorer(OtherBitsAlone(usual._session._session, "cpu"), usual._reader, harms=HARMS)
-    assert (usual._fewest_rows, scorer._fewest_rows, scorer.one_row_per_call) == (1, 2, False)
-    alone, pair = (scorer.score(events_with(*[plain(77)] * count)).logits[0] for count in (1, 2))
-    assert np.array_equal(alone, pair)
+@pytest.mark.parametrize(("model", "rows"), [("pixels.onnx", ROWS), ("pixels_swayed.onnx", 1)])
+def test_a_model_that_is_swayed_by_batch_mates_scores_row_by_row(
+    make_bundle: MakeBundle, model: str, rows: int
+) -> None:
+    """Where pieces run together, it is found at load if one depends on its company, and then each is its own call."""
+    on_cpu = scorer_of(make_bundle(model))
+    assert on_cpu._rows == 1
+    scorer = ImageScorer(OtherDevice(on_cpu._session), on_cpu._reader, harms=HARMS)
+    assert scorer._rows == rows
+    together = scorer.score(events_with(*IMAGES[:7])).logits
+    alone = [scorer.score(events_with(image)).logits[0] for image in IMAGES[:7]]
+    assert np.array_equal(np.stack(alone), together)
 
 
 def test_calls_on_cuda_have_one_shape(make_bundle: MakeBundle) -> None:
