@@ -63,6 +63,15 @@ def test_the_band_is_the_wavelets(side: int) -> None:
     np.testing.assert_allclose(pywt.Wavelet("bior1.3").dec_hi, HIGH_PASS, atol=1e-12)
 
 
+def test_the_band_is_brought_back_to_size_as_pillow_would() -> None:
+    """The band in the size of the image is Pillow's bilinear enlargement of it, the borders included."""
+    images = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(4))
+    detail = DiagonalDetail()
+    bands = [Pillow.fromarray(band) for band in detail.band(images)[0].numpy()]
+    expected = [np.asarray(band.resize((SIDE, SIDE), Pillow.Resampling.BILINEAR)) for band in bands]
+    np.testing.assert_allclose(detail(images)[0], np.stack(expected), atol=1e-5)
+
+
 def test_what_is_smooth_has_no_detail() -> None:
     """A plain surface and a straight edge have no diagonal detail; a checkerboard has nothing else."""
     y, x = np.mgrid[0:SIDE, 0:SIDE]

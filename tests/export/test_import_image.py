@@ -252,6 +252,14 @@ def test_preprocessing_that_no_manifest_can_say_is_refused(
         read_preprocessing(read_processor(tmp_path), path)
 
 
+def test_pixels_other_than_the_processors_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were a processor's configuration misread, the import would see it in the pixels."""
+    misread = ImageInput(kind="image", height=SIDE, width=SIDE, resize="stretch", mean=(0.5, 0.5, 0.49))
+    monkeypatch.setattr("export.importing.image.read_preprocessing", lambda *_: misread)
+    with pytest.raises(ExportError, match="gives other pixels than its"):
+        import_image(saved(vit(), tmp_path), LABELS, silent)
+
+
 @pytest.mark.parametrize(
     ("labels", "problem"),
     [
