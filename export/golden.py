@@ -9,7 +9,8 @@ from typing import Final, Literal
 import numpy as np
 
 from export.errors import ExportError
-from stream.bundle import Bundle
+from export.golden_images import golden_images
+from stream.bundle import Bundle, ImageInput
 from stream.bundle.golden import Golden
 from stream.scoring.golden import golden_logits
 from stream.scoring.opening import open_scorer
@@ -44,22 +45,30 @@ TEXTS: Final = (
 def make_golden(bundle: Bundle, tolerance: Mapping[Literal["cpu", "cuda"], float] = TOLERANCE) -> Golden:
     """Score the golden events with the CPU artefact. Raises `ExportError` where the model cannot score one of them."""
     scorer = open_scorer(bundle, provider="cpu", max_batch_tokens=4096)
+    given = bundle.manifest.input
+    contents = _with_images(given) if given.kind == "image" else _with_texts()
     events = tuple(
-        json.dumps(
-            {"id": f"golden-{number}", "created_at": "2026-01-01T00:00:00Z", "role": role, "text": text},
-            ensure_ascii=False,
-        )
-        for number, (role, text) in enumerate(TEXTS)
+        json.dumps({"id": f"golden-{number}", "created_at": "2026-01-01T00:00:00Z"} | content, ensure_ascii=False)
+        for number, content in enumerate(contents)
     )
     logits = golden_logits(scorer, events)
     if not np.isfinite(logits).all():
-        raise ExportError("the model gives no logits for a short sentence, or cannot read it whole: export it again")
+        what = "small image" if given.kind == "image" else "short sentence"
+        raise ExportError(f"the model gives no logits for a {what}, or cannot read it whole: export it again")
     return Golden(
         made_with=f"onnxruntime {_onnxruntime_version()} on cpu",
         tolerance=dict(tolerance),
         events=events,
         logits=tuple(tuple(round(value, 6) for value in row) for row in logits.astype(float).tolist()),
     )
+
+
+def _with_texts() -> list[dict[str, object]]:
+    return [{"role": role, "text": text} for role, text in TEXTS]
+
+
+def _with_images(given: ImageInput) -> list[dict[str, object]]:
+    return [{"role": "output", "image": golden.image.model_dump(exclude_none=True)} for golden in golden_images(given)]
 
 
 def _onnxruntime_version() -> str:

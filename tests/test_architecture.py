@@ -33,6 +33,7 @@ HOMES = {
     "mode": ("stream/kafka/", "ops/bench/"),
     "aiokafka": ("stream/kafka/", "ops/bench/", "ops/demo/"),
     "kafka": ("stream/kafka/", "ops/bench/", "ops/demo/"),
+    "PIL": ("stream/scoring/picture.py", "export/golden_images.py"),
     "onnxruntime": ("stream/scoring/session.py", "export/", "ops/bench/"),
     "tokenizers": ("stream/scoring/tokenize.py", "export/", "ops/bench/"),
     "yaml": ("stream/yamlfile.py",),

@@ -16,8 +16,8 @@ __all__ = ["explain", "explain_rules"]
 
 _CONDITIONS = {
     FailCondition.SCORER_ERROR: "the model failed on this event",
-    FailCondition.UNSUPPORTED: "a part of the event is of a kind that the model cannot look at",
-    FailCondition.TRUNCATED: "the text is longer than the model reads, and the rest of it was not read",
+    FailCondition.UNSUPPORTED: "a part of the event is of a kind that the model cannot look at, or cannot be decoded",
+    FailCondition.TRUNCATED: "the content is longer, larger or smaller than the model reads, and was not read whole",
     FailCondition.EXPIRED: "the event was older than the policy's `max_age_s`",
 }
 

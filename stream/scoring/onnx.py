@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from stream.bundle import Bundle
 from stream.bundle.manifest import TextForm
-from stream.errors import BundleError, ProviderError, ScoringError
+from stream.errors import BundleError, ScoringError
 from stream.events import EventBatch, FailCondition, Scores
 from stream.scoring.batching import MicroBatch, length_classes, micro_batches, most_rows
+from stream.scoring.calls import bit, refuse_difference, run_or_split
 from stream.scoring.form import PLAIN
 from stream.scoring.modality import find_text
 from stream.scoring.session import OnnxSession, Provider, RunError, open_session, reads_tokens
@@ -39,11 +40,6 @@ NO_FASTER = 1.1
 """Once a call takes this much longer per token than the best smaller one, still larger ones are not tried: they have
 left the cache for good. An encoder is fastest at 512 to 1024 tokens and half as fast at 16,384, where it also needs
 half a gigabyte; a linear model gains up to the largest (measured)."""
-
-MAX_PROVIDER_DIFFERENCE = 1.0
-"""Largest difference in a probe's logit between the CUDA artefact and the CPU one, on which the calibration was fitted.
-Half precision moves a logit by up to 0.1, and 8-bit rounding by 0.1 on average and 0.6 at most (1,200 texts, measured);
-above that it is another model or a wrong kernel."""
 
 
 class OnnxScorer:
@@ -135,40 +131,23 @@ class OnnxScorer:
             if failed.all():
                 self._score_probes()
             logits[readable.rows] = scored
-            conditions[readable.rows] |= _bit(FailCondition.SCORER_ERROR, failed)
-            conditions[readable.rows] |= _bit(FailCondition.TRUNCATED, windows.cut)
+            conditions[readable.rows] |= bit(FailCondition.SCORER_ERROR, failed)
+            conditions[readable.rows] |= bit(FailCondition.TRUNCATED, windows.cut)
             counts[readable.rows] = windows.counts
         return Scores(logits, conditions, counts)
 
     def refuse_difference(self, reference: OnnxScorer) -> None:
         """Raise `ProviderError` unless the probes' logits agree with those of `reference`."""
-        difference = float(np.abs(self._score_probes() - reference._score_probes()).max())
-        if difference > MAX_PROVIDER_DIFFERENCE:
-            raise ProviderError(
-                f"on {self.provider} a probe's logit differs by {difference:.3f} from that on {reference.provider}, "
-                f"where the calibration was fitted; {MAX_PROVIDER_DIFFERENCE} is allowed. Export an artefact for "
-                f"{self.provider} that agrees, or set provider to {reference.provider}"
-            )
+        refuse_difference(self._score_probes(), reference._score_probes(), provider=self.provider)
 
     def _score_windows(self, tokens: TokenWindows) -> NDArray[np.float32]:
         """The logits of r windows, (r, h) float32, NaN where the model failed."""
         logits = np.full((len(tokens.lengths), len(self.harms)), np.nan, dtype=np.float32)
         for batch in self._batches(tokens):
-            self._run_or_split(tokens, batch, logits)
+            run_or_split(batch, lambda part: self._run(tokens, part, logits), fewest=self._fewest_rows)
         # NaN in all of the row, so that no maximum over a text's windows can hide it.
         logits[~np.isfinite(logits).all(axis=1)] = np.nan
         return logits
-
-    def _run_or_split(self, tokens: TokenWindows, batch: MicroBatch, logits: NDArray[np.float32]) -> None:
-        """Run `batch`; where the call fails, run smaller ones, down to the rows at fault, whose logits stay NaN.
-
-        Smaller calls serve both causes: one too large for the memory, and one with a row that the model cannot take.
-        """
-        try:
-            self._run(tokens, batch, logits)
-        except RunError:
-            for smaller in batch.smaller(fewest=self._fewest_rows):
-                self._run_or_split(tokens, smaller, logits)
 
     def _run(self, tokens: TokenWindows, batch: MicroBatch, logits: NDArray[np.float32]) -> None:
         """Fill `logits` for the rows of `batch`. Raises `RunError`."""
@@ -261,7 +240,3 @@ class OnnxScorer:
         if logits.shape != (rows, len(self.harms)):
             raise BundleError(f"the model gives logits of shape {logits.shape}, not {(rows, len(self.harms))}")
         return rows
-
-
-def _bit(condition: FailCondition, where: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    return where.astype(np.uint8) << np.uint8(condition)

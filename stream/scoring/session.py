@@ -28,7 +28,7 @@ os.putenv("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as capi
 
-__all__ = ["OnnxSession", "Provider", "RunError", "Signature", "open_session", "reads_tokens"]
+__all__ = ["OnnxSession", "Provider", "RunError", "Signature", "open_session", "reads_pixels", "reads_tokens"]
 
 Provider = Literal["cpu", "cuda"]
 
@@ -74,6 +74,12 @@ def reads_tokens(harms: int) -> Signature:
     """Of a classifier of texts: ids and mask, both (n, l), to logits (n, h)."""
     tokens = ("tensor(int64)", (None, None))
     return Signature({"input_ids": tokens, "attention_mask": tokens}, {"logits": ("tensor(float)", (None, harms))})
+
+
+def reads_pixels(harms: int, *, height: int, width: int) -> Signature:
+    """Of a classifier of images: pixels (n, 3, height, width) to logits (n, h)."""
+    pixels = ("tensor(float)", (None, 3, height, width))
+    return Signature({"pixels": pixels}, {"logits": ("tensor(float)", (None, harms))})
 
 
 class RunError(ScoringError):
