@@ -107,7 +107,7 @@ def train_on(
     model.cpu()
     loss = fit_heads(model, frozen, examples, recipe)
     figures: dict[str, object] = {
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "device": place.device.type,
         "bf16": place.bf16,
         "torch": str(torch.__version__),

@@ -359,6 +359,22 @@ def test_it_learns(tmp_path: Path) -> None:
     assert np.mean(found) > 0.9
 
 
+def test_figures_hold_a_recipe_that_can_be_read_again(data: Dataset, tmp_path: Path) -> None:
+    """What trained the weights stands beside them as it was, a stage that was left out too."""
+    how = recipe().model_copy(update={"tune": None})
+    trained = train_on(
+        data,
+        np.arange(len(data)),
+        how,
+        encoder=encoder(),
+        place=find_place("fp32"),
+        folder=tmp_path,
+        states=tmp_path / "states",
+        say=lambda _: None,
+    )
+    assert TrainingRecipe.model_validate(json.loads(json.dumps(trained.figures["recipe"]))) == how
+
+
 def test_texts_of_our_own_are_learnt_from_too(data: Dataset, tmp_path: Path) -> None:
     """With `functional` the training templates' texts are one more source; those for evaluation are not among them."""
     how = recipe().model_copy(update={"tune": None, "functional": Functional(per_template=2)})
