@@ -11,7 +11,7 @@ from stream.bundle.manifest import TextForm
 from stream.events import EventBatch, FailCondition
 from stream.scoring.form import PLAIN, compose
 
-__all__ = ["Readable", "find_text"]
+__all__ = ["Readable", "bits", "find_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,6 @@ def find_text(batch: EventBatch, form: TextForm = PLAIN) -> Readable:
     """Find the rows that have text, as `form` puts it; an image beside it does not keep the text from being scored."""
     has_text = np.fromiter(map(bool, batch.texts), dtype=np.bool_, count=len(batch))
     has_image = np.fromiter((image is not None for image in batch.images), dtype=np.bool_, count=len(batch))
-    unsupported = (~has_text | has_image).astype(np.uint8)
     rows = np.flatnonzero(has_text)
     texts = [text for text in batch.texts if text]
     if form != PLAIN:
@@ -41,5 +40,10 @@ def find_text(batch: EventBatch, form: TextForm = PLAIN) -> Readable:
     return Readable(
         rows=rows,
         texts=texts,
-        conditions=unsupported << np.uint8(FailCondition.UNSUPPORTED),
+        conditions=bits(FailCondition.UNSUPPORTED, ~has_text | has_image),
     )
+
+
+def bits(condition: FailCondition, where: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The mask bit of `condition` in the rows that `where`, (m,) bool, says; (m,) uint8."""
+    return where.astype(np.uint8) << np.uint8(condition)

@@ -89,8 +89,8 @@ class OnnxSession:
         self._outputs = [output.name for output in session.get_outputs()]
 
     def run(self, inputs: ModelInputs) -> NDArray[np.float32]:
-        """The logits of n rows of tokens, (n, h) float32. Raises `RunError`."""
-        return self.call({"input_ids": inputs.input_ids, "attention_mask": inputs.attention_mask})["logits"]
+        """The one output of a model that reads tokens, for n rows of them: (n, ...) float32. Raises `RunError`."""
+        return self.call({"input_ids": inputs.input_ids, "attention_mask": inputs.attention_mask})[self._outputs[0]]
 
     def call(self, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Every output of the model by name, for its inputs by name. Raises `RunError`."""
