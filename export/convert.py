@@ -34,8 +34,11 @@ class TorchModel:
         return np.asarray(logits.numpy(), dtype=np.float32)
 
 
-def convert(module: nn.Module) -> bytes:
-    """Convert `module` to one self-contained ONNX file with free numbers of rows and tokens, checked by `onnx`."""
+def convert(module: nn.Module, *, output: str = "logits") -> bytes:
+    """Convert `module` to one self-contained ONNX file with free numbers of rows and tokens, checked by `onnx`.
+
+    `output` is the name of what it gives.
+    """
     ids = torch.full((2, 8), 1000, dtype=torch.int64)  # any two rows of words: both sizes are declared free below
     names = {0: torch.export.Dim("rows"), 1: torch.export.Dim("length")}
     same = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}  # found to be equal; naming them twice is warned about
@@ -43,7 +46,7 @@ def convert(module: nn.Module) -> bytes:
         module.eval(),
         (ids, torch.ones_like(ids)),
         input_names=["input_ids", "attention_mask"],
-        output_names=["logits"],
+        output_names=[output],
         dynamic_shapes=(names, same),
         opset_version=OPSET,
         dynamo=True,

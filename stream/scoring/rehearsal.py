@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from stream.bundle.load import assemble
 from stream.errors import BundleError, FairwayError
 from stream.scoring.golden import golden_of, refuse_other_logits
 from stream.scoring.opening import open_scorer
+from stream.scoring.policy import read_questions
 from stream.scoring.tokenize import WindowTokenizer
 
 __all__ = ["Limits", "rehearse"]
@@ -72,6 +73,7 @@ def rehearse(bundle: Bundle, limits: Limits | None = None) -> float:
     golden_of(bundle)  # before a process is started to no end
     needed = {manifest.calibration, *manifest.artefacts.values()}
     needed |= {name for name in (manifest.tokenizer, manifest.golden) if name is not None}
+    needed |= {manifest.input.templates} if manifest.input.kind == "policy" else set()
     contents = {name: bundle.contents[name] for name in sorted(needed)}
     head = {
         "path": str(bundle.path),
@@ -158,22 +160,31 @@ def _limit(limits: Limits, model_bytes: int) -> None:
 
 
 def _refuse_slow_tokenizer(bundle: Bundle, limits: Limits, name: str) -> None:
-    given = bundle.manifest.input
-    if bundle.manifest.tokenizer is None or given.kind != "text":
+    if bundle.manifest.tokenizer is None:
         return
     content = bundle.read(bundle.manifest.tokenizer)
-    tokenizer = WindowTokenizer.of(content, given)
+    read = _reader(bundle)
     for unit in _awkward_units(content):
         # Without end, and ending again and again: a rule that backtracks does so where what it repeats has stopped.
         texts = [(part * (STRESS_CHARACTERS // len(part) + 1))[:STRESS_CHARACTERS] for part in (unit, unit * 40 + "! ")]
         started_at = time.thread_time()
-        tokenizer.read(texts)
+        read(texts)
         taken_s = (time.thread_time() - started_at) / len(texts)
         if taken_s > limits.text_s:
             raise BundleError(
                 f"{bundle.manifest.tokenizer} of {name} takes {taken_s:.1f} s for one long text, {limits.text_s:g} s "
                 f"are allowed; the text repeats {unit[:20]!a}: mend the rule of the tokenizer that this makes slow"
             )
+
+
+def _reader(bundle: Bundle) -> Callable[[list[str]], object]:
+    """What reads texts as the bundle's scorer will."""
+    manifest, given = bundle.manifest, bundle.manifest.input
+    if given.kind == "text" and manifest.tokenizer is not None:
+        return WindowTokenizer.of(bundle.read(manifest.tokenizer), given).read
+    questions = read_questions(bundle)
+    roles = sorted(questions.roles)
+    return lambda texts: [questions.read(texts, roles=[role] * len(texts), prompts=texts) for role in roles]
 
 
 def _awkward_units(tokenizer: bytes) -> Iterator[str]:

@@ -28,7 +28,7 @@ os.putenv("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as capi
 
-__all__ = ["OnnxSession", "Provider", "RunError", "Signature", "open_session", "reads_tokens"]
+__all__ = ["OnnxSession", "Provider", "RunError", "Signature", "answers_questions", "open_session", "reads_tokens"]
 
 Provider = Literal["cpu", "cuda"]
 
@@ -74,6 +74,16 @@ def reads_tokens(harms: int) -> Signature:
     """Of a classifier of texts: ids and mask, both (n, l), to logits (n, h)."""
     tokens = ("tensor(int64)", (None, None))
     return Signature({"input_ids": tokens, "attention_mask": tokens}, {"logits": ("tensor(float)", (None, harms))})
+
+
+def answers_questions(harms: int, *, likelihoods: bool) -> Signature:
+    """Of a language model: ids and marks, both (n, l), to yes and no for each harm, (n, h, 2).
+
+    These are `log_likelihoods`, or `answers` that have the same difference and no more.
+    """
+    tokens = ("tensor(int64)", (None, None))
+    name = "log_likelihoods" if likelihoods else "answers"
+    return Signature({"input_ids": tokens, "attention_mask": tokens}, {name: ("tensor(float)", (None, harms, 2))})
 
 
 class RunError(ScoringError):

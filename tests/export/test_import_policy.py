@@ -1,0 +1,409 @@
+"""Tiny language models of random weights, imported, signed and served as policy scorers, against the models themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tokenizers import Tokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from export.errors import ExportError
+from export.importing.imported import Imported
+from export.importing.policy import EXAMPLE, import_policy
+from export.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, entries, pack
+from stream.bundle import Manifest, load
+from stream.bundle.sign import sign
+from stream.errors import ConfigError
+from stream.events import EventBatch, FailCondition
+from stream.scoring.opening import open_scorer
+from stream.scoring.policy import PolicyScorer
+from stream.scoring.rehearsal import rehearse
+from tests.bundles import own_trust, signer
+from tests.causal import HARMS, questions_yaml, tokenizer_of
+from tests.records import batch_of
+
+pytestmark = pytest.mark.export
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 480,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.3,
+}
+MODELS: dict[str, Callable[[], PretrainedConfig]] = {
+    "gemma": lambda: GemmaConfig(**SIZES),
+    "gemma2": lambda: Gemma2Config(**SIZES, sliding_window=24),
+    "gemma3_text": lambda: Gemma3TextConfig(
+        **SIZES, sliding_window=24, layer_types=["sliding_attention", "full_attention"]
+    ),
+    "llama": lambda: LlamaConfig(**SIZES),
+    "mistral": lambda: MistralConfig(**SIZES, sliding_window=24),
+    "qwen2": lambda: Qwen2Config(**SIZES),
+    "qwen3": lambda: Qwen3Config(**SIZES),
+}
+TEXTS = ("How do I kill a process?", "Nobody may ask.", "x", "Does the text violate? " * 60)
+
+
+def checkpoint(folder: Path, model: str = "llama", *, tokenizer: str = "gemma", **changes: Any) -> PreTrainedModel:
+    """A folder as `save_pretrained` writes it, of a model of random weights."""
+    torch.manual_seed(5)
+    config = MODELS[model]()
+    for name, value in changes.items():
+        setattr(config, name, value)
+    made: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    made.save_pretrained(folder)
+    (folder / "tokenizer.json").write_bytes(tokenizer_of(tokenizer))
+    return made
+
+
+def imported_from(folder: Path, **changes: Any) -> Imported:
+    """Import what is in `folder` with the tiny questions."""
+    questions = folder / "questions.yaml"
+    questions.write_text(yaml.safe_dump(questions_yaml(**changes), sort_keys=False))
+    return import_policy(folder, questions, lambda _: None)
+
+
+def packed(imported: Imported, folder: Path) -> Path:
+    """A signed bundle of it whose calibration says nothing."""
+    assert imported.tokenizer is not None
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    empty = {"bins": 1024, "harmful": [0] * 1024, "harmless": [0] * 1024}
+    harm = {"a": 1, "b": 0, "n_harmful": 0, "n_harmless": 0, "ece": 0, "ece_null": 0, "histogram": empty}
+    calibration = {"schema_version": 1, "created_at": now.isoformat(), "split": "none"}
+    files = {
+        **dict(imported.artefacts.values()),
+        **imported.files,
+        TOKENIZER: imported.tokenizer,
+        CALIBRATION: json.dumps(calibration | {"harms": dict.fromkeys(imported.harms, harm)}).encode(),
+        EVALUATION: b"{}",
+        CARD: imported.about.encode(),
+    }
+    manifest = Manifest(
+        schema_version=1,
+        name="tiny",
+        version="1",
+        created_at=now,
+        harms=imported.harms,
+        roles=imported.roles,
+        input=imported.input,
+        artefacts={provider: name for provider, (name, _) in imported.artefacts.items()},
+        tokenizer=TOKENIZER,
+        calibration=CALIBRATION,
+        evaluation=EVALUATION,
+        card=CARD,
+        training_data=(),
+        code_version="test",
+        files=entries(files),
+    )
+    pack(folder, manifest, files=files)
+    sign(folder, signer())
+    return folder
+
+
+def served(imported: Imported, folder: Path) -> PolicyScorer:
+    """The scorer of a signed bundle, as a worker opens it."""
+    scorer = open_scorer(load(packed(imported, folder), own_trust()), provider="cpu", max_batch_tokens=1024)
+    assert isinstance(scorer, PolicyScorer)
+    return scorer
+
+
+def events(*texts: str, role: str = "prompt", prompt: str | None = None) -> EventBatch:
+    """Events of one role."""
+    return replace(batch_of(*texts), roles=[role] * len(texts), prompts=[prompt] * len(texts))
+
+
+def question(harm: str, text: str, *, role: str, prompt: str | None = None) -> str:
+    """One question as its author would put it together."""
+    family: dict[str, Any] = questions_yaml()["prompt" if role == "prompt" else "response"]
+    user, response = (text, "") if role == "prompt" else (prompt or "", text)
+    filled = family["template"].replace("{guideline}", family["guidelines"][harm])
+    return str(filled.replace("{user}", user).replace("{response}", response))
+
+
+@dataclass(frozen=True, slots=True)
+class Oracle:
+    """A model asked by `transformers` alone, one question at a time."""
+
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+
+    def log_likelihoods(self, text: str) -> tuple[float, float]:
+        """Of Yes and No after a text, control tokens in it being what they are."""
+        ids = self.tokenizer.encode(text).ids
+        with torch.no_grad():
+            likelihoods = self.model(input_ids=torch.tensor([ids])).logits[0, -1].double().log_softmax(-1)
+        yes, no = (likelihoods[self.tokenizer.token_to_id(answer)].item() for answer in ("Yes", "No"))
+        return yes, no
+
+    def logit(self, text: str, *, alpha: float, temperature: float) -> float:
+        """The definition, as it is written."""
+        yes, no = (np.exp(value / temperature) + alpha for value in self.log_likelihoods(text))
+        violated = yes / (yes + no)
+        return float(np.log(violated / (1 - violated)))
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_served_scores_are_those_of_the_model_for_each_harm(kind: str, tmp_path: Path) -> None:
+    """Imported, signed, loaded and served, each kind of model gives the score of the model itself for each harm."""
+    tokenizer = "bytes" if kind.startswith("qwen") else "gemma"
+    model = checkpoint(tmp_path / "model", kind, tokenizer=tokenizer)
+    imported = imported_from(tmp_path / "model", alpha=1e-3, temperature=1.5)
+    assert imported.harms == HARMS
+    assert imported.roles == ("prompt", "output", "post")
+    scorer = served(imported, tmp_path / "bundle")
+    oracle = Oracle(model, Tokenizer.from_buffer(tokenizer_of(tokenizer)))
+    for role, prompt in (("prompt", None), ("output", "What is this?"), ("post", None)):
+        texts = ("How do I kill a process?", "Nobody may ask. \n no", "x")
+        scores = scorer.score(events(*texts, role=role, prompt=prompt))
+        expected = [
+            [
+                oracle.logit(question(harm, text, role=role, prompt=prompt), alpha=1e-3, temperature=1.5)
+                for harm in HARMS
+            ]
+            for text in texts
+        ]
+        assert not scores.conditions.any()
+        np.testing.assert_allclose(scores.logits, expected, atol=1e-4)
+        assert np.ptp(expected) > 0.01
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "llama", "legacy llama"])
+def test_tokens_are_those_of_the_tokenizer(tokenizer: str, tmp_path: Path) -> None:
+    """With tokenizers that mark spaces and beginnings in other ways, the served scores are the model's too."""
+    model = checkpoint(tmp_path / "model", tokenizer=tokenizer)
+    scorer = served(imported_from(tmp_path / "model"), tmp_path / "bundle")
+    oracle = Oracle(model, Tokenizer.from_buffer(tokenizer_of(tokenizer)))
+    text = "The quick é 字 fox?\n\nNo."
+    found = scorer.score(events(text, role="output", prompt="Do you?")).logits[0]
+    expected = [
+        oracle.logit(question(harm, text, role="output", prompt="Do you?"), alpha=1e-6, temperature=1)
+        for harm in HARMS
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_the_head_is_cut_where_nobody_looks_at_the_rest(tmp_path: Path) -> None:
+    """Without alpha and answer mass the file holds two rows of the head, and the scores are the same."""
+    checkpoint(tmp_path / "model")
+    whole = imported_from(tmp_path / "model", alpha=0.0, min_answer_mass=1e-9)
+    cut = imported_from(tmp_path / "model", alpha=0.0)
+    sizes = [len(imported.artefacts["cpu"][1]) for imported in (whole, cut)]
+    assert sizes[0] - sizes[1] > 0.9 * 4 * SIZES["vocab_size"] * SIZES["hidden_size"]
+    scores = [
+        served(imported, tmp_path / name).score(events(*TEXTS)).logits
+        for name, imported in (("whole", whole), ("cut", cut))
+    ]
+    np.testing.assert_allclose(*scores, atol=1e-4)
+
+
+def test_a_model_that_does_not_answer_has_no_score(tmp_path: Path) -> None:
+    """Below the answer mass a text has NaN and SCORER_ERROR, and goes to people; above it has its score."""
+    model = checkpoint(tmp_path / "model")
+    oracle = Oracle(model, Tokenizer.from_buffer(tokenizer_of("gemma")))
+    texts = ("How do I kill a process?", "Nobody may ask.", "x", "Does it?")
+    masses = [
+        min(sum(np.exp(oracle.log_likelihoods(question(harm, text, role="prompt")))) for harm in HARMS)
+        for text in texts
+    ]
+    between = float(np.mean(sorted(masses)[1:3]))
+    imported = imported_from(tmp_path / "model")
+    scorer = served(imported, tmp_path / "bundle")
+    scorer._given = scorer._given.model_copy(update={"min_answer_mass": between})
+    scores = scorer.score(events(*texts))
+    answered = np.array(masses) >= between
+    assert sorted(answered.tolist()) == [False, False, True, True]
+    assert (scores.conditions == np.where(answered, 0, 1 << FailCondition.SCORER_ERROR)).all()
+    assert (np.isnan(scores.logits).all(axis=1) == ~answered).all()
+    assert (scores.scored == answered).all()
+
+
+def test_scores_do_not_depend_on_company(tmp_path: Path) -> None:
+    """A text has the same bits alone and among others, of any length, in any call."""
+    checkpoint(tmp_path / "model", "gemma2")
+    scorer = served(imported_from(tmp_path / "model"), tmp_path / "bundle")
+    assert not scorer.one_row_per_call
+    texts = [*TEXTS, *("ask " * count for count in range(1, 30))]
+    together = scorer.score(events(*texts))
+    alone = [scorer.score(events(text)).logits[0] for text in texts]
+    assert np.array_equal(together.logits, alone)
+    assert np.isfinite(together.logits).all()
+
+
+def test_a_long_text_keeps_head_and_tail(tmp_path: Path) -> None:
+    """The middle of a text beyond max_tokens is not read, head and tail are, and TRUNCATED says so."""
+    checkpoint(tmp_path / "model")
+    scorer = served(imported_from(tmp_path / "model"), tmp_path / "bundle")
+    middle = [f"How {'ask ' * 200}{word} {'ask ' * 200}dog?" for word in ("Yes", "No")]
+    ends = [f"{first} {'ask ' * 400}{last}" for first, last in (("fox", "dog?"), ("How", "fox?"))]
+    scores = scorer.score(events(*middle, *ends))
+    assert (scores.conditions == 1 << FailCondition.TRUNCATED).all()
+    assert np.array_equal(scores.logits[0], scores.logits[1])
+    assert len({row.tobytes() for row in scores.logits[1:]}) == 3
+
+
+def test_it_passes_a_rehearsal(tmp_path: Path) -> None:
+    """A worker that tries the bundle in a process of its own finds its golden logits."""
+    checkpoint(tmp_path / "model", "gemma2")
+    bundle = load(packed(imported_from(tmp_path / "model"), tmp_path / "bundle"), own_trust())
+    assert rehearse(bundle) < 1e-4
+
+
+def test_the_example_is_a_whole_file(tmp_path: Path) -> None:
+    """The questions that ship are read, in both families, for four harms."""
+    checkpoint(tmp_path / "model", max_position_embeddings=4096)
+    imported = import_policy(tmp_path / "model", EXAMPLE, lambda _: None)
+    assert imported.harms == ("sexual", "hate", "harassment", "dangerous")
+    assert imported.roles == ("prompt", "output", "post")
+    assert imported.parity.max_abs_logit <= 1e-4
+    assert imported.parity.texts == 17
+
+
+def test_one_family_serves_its_roles_alone(tmp_path: Path) -> None:
+    """Content of a role without questions is UNSUPPORTED, and not asked about in the words of the other family."""
+    checkpoint(tmp_path / "model")
+    imported = imported_from(tmp_path / "model", prompt=None)
+    assert imported.roles == ("output", "post")
+    scorer = served(imported, tmp_path / "bundle")
+    scores = scorer.score(replace(batch_of("ask", "ask"), roles=["prompt", "post"]))
+    assert scores.conditions.tolist() == [1 << FailCondition.UNSUPPORTED, 0]
+    assert np.isnan(scores.logits[0]).all()
+    assert scores.windows.tolist() == [0, 1]
+
+
+def test_the_questions_are_written_one_way(tmp_path: Path) -> None:
+    """The bundle's file of questions is the same bytes however the YAML was written, answers' tokens included."""
+    checkpoint(tmp_path / "model")
+    files = [imported_from(tmp_path / "model", **changes).files for changes in ({}, {"version": "1", "name": "tiny"})]
+    assert files[0] == files[1]
+    written = json.loads(files[0]["templates.json"])
+    tokenizer = Tokenizer.from_buffer(tokenizer_of("gemma"))
+    assert written["answers"] == {
+        answer.lower(): {"text": answer, "token": tokenizer.token_to_id(answer)} for answer in ("Yes", "No")
+    }
+
+
+def _only_pickled(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04N.")
+
+
+def _custom_code(folder: Path) -> None:
+    _edit_config(folder, auto_map={"AutoModelForCausalLM": "modeling.Mine"})
+
+
+def _rounded(folder: Path) -> None:
+    _edit_config(folder, quantization_config={"quant_method": "gptq", "bits": 4})
+
+
+def _another_kind(folder: Path) -> None:
+    _edit_config(folder, model_type="gpt2")
+
+
+def _edit_config(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def _half_of_the_weights(folder: Path) -> None:
+    _edit_config(folder, num_hidden_layers=3)
+
+
+def _huge(folder: Path) -> None:
+    _edit_config(folder, vocab_size=300_000, hidden_size=4096)
+
+
+def _without_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+
+
+def _with_end(folder: Path) -> None:
+    document = json.loads((folder / "tokenizer.json").read_text())
+    document["post_processor"]["single"].append({"SpecialToken": {"id": "<bos>", "type_id": 0}})
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+
+
+def _short(folder: Path) -> None:
+    _edit_config(folder, max_position_embeddings=128)
+
+
+def _small_vocabulary(folder: Path) -> None:
+    checkpoint(folder, vocab_size=450)
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (_only_pickled, r"pytorch_model\.bin only, a pickle"),
+        (_custom_code, r"auto_map"),
+        (_rounded, r"quantization_config"),
+        (_another_kind, r"type 'gpt2'; those that can be asked"),
+        (_half_of_the_weights, r"lack 9 of those that its config\.json asks for"),
+        (_huge, r"GB of weights in float32, a bundle's file may have 2\.1 GB"),
+        (_without_tokenizer, r"tokenizer\.json: No such file"),
+        (_with_end, r"puts tokens after a text"),
+        (_short, r"max_tokens is 160, the model in .* reads 128"),
+        (_small_vocabulary, r"has token 460, its model a vocabulary of 450"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_used_is_refused(
+    damage: Callable[[Path], None], complaint: str, tmp_path: Path
+) -> None:
+    """Pickles, code, other kinds and halves of models, and tokenizers of others are refused, saying what to do."""
+    checkpoint(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ExportError, match=complaint):
+        imported_from(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"answers": {"yes": "Yes indeed", "no": "No"}}, "'Yes indeed' is not one token"),
+        ({"answers": {"yes": "Yes", "no": "Yes"}}, "cannot be told apart"),
+        ({"answers": {"yes": " Yes", "no": "No"}}, "is not one token"),
+        ({"max_tokens": 64}, "without any text, of max_tokens 64"),
+        ({"max_tokens": 512, "harms": None}, None),
+    ],
+)
+def test_questions_that_do_not_fit_the_tokenizer_are_refused(
+    changes: dict[str, Any], complaint: str | None, tmp_path: Path
+) -> None:
+    """Answers that are several tokens, or the same one, and templates that leave no room are refused at import."""
+    checkpoint(tmp_path)
+    if complaint is None:
+        assert imported_from(tmp_path, **changes).input.kind == "policy"
+        return
+    with pytest.raises(ExportError, match=complaint):
+        imported_from(tmp_path, **changes)
+
+
+def test_a_mistake_in_the_questions_is_named_with_its_line(tmp_path: Path) -> None:
+    """What is wrong in the operator's file is said with file, line and field."""
+    checkpoint(tmp_path)
+    with pytest.raises(ConfigError, match=r"questions\.yaml:\d+: prompt\.template: \{text\} is nothing that is filled"):
+        imported_from(tmp_path, prompt={"template": "{text} {guideline} so", "guidelines": {"hate": "none"}})
