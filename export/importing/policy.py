@@ -32,7 +32,7 @@ from stream.scoring.session import OnnxSession, answers_questions, open_session
 from stream.scoring.tokenize import PlainTokenizer
 from stream.yamlfile import Section, load
 
-__all__ = ["EXAMPLE", "TEMPLATES", "import_policy"]
+__all__ = ["EXAMPLE", "TEMPLATES", "import_policy", "read_questions"]
 
 EXAMPLE = Path(__file__).parents[1] / "policy_templates" / "example.yaml"
 
@@ -75,18 +75,9 @@ def import_policy(checkpoint: Path, templates: Path, say: Say) -> Imported:
     all others. Raises `ConfigError` with the lines of the file that are wrong, and `ExportError` where the model cannot
     be imported, does not fit its tokenizer, or is another one after the conversion.
     """
-    file = load(templates, what="templates").validate(_File)
     tokenizer_json = _read_tokenizer(checkpoint)
-    given = PolicyInput(
-        kind="policy",
-        max_tokens=file.max_tokens,
-        templates=TEMPLATES,
-        temperature=file.temperature,
-        alpha=file.alpha,
-        min_answer_mass=file.min_answer_mass,
-    )
     try:
-        asked = _with_answers(file, PlainTokenizer(tokenizer_json))
+        given, asked = read_questions(templates, tokenizer_json)
         harms = _harms(asked)
         questions = QuestionTokenizer(tokenizer_json, asked, harms=harms, max_tokens=given.max_tokens)
     except BundleError as error:
@@ -121,6 +112,24 @@ def import_policy(checkpoint: Path, templates: Path, say: Say) -> Imported:
         ),
         files={TEMPLATES: _canonical(asked)},
     )
+
+
+def read_questions(path: Path, tokenizer_json: bytes) -> tuple[PolicyInput, Templates]:
+    """An operator's file, as a manifest and a bundle's file of templates say it.
+
+    Raises `ConfigError` with the lines of the file that are wrong, `BundleError` for a tokenizer that cannot be used,
+    and for answers that are not one token of their own each.
+    """
+    file = load(path, what="templates").validate(_File)
+    given = PolicyInput(
+        kind="policy",
+        max_tokens=file.max_tokens,
+        templates=TEMPLATES,
+        temperature=file.temperature,
+        alpha=file.alpha,
+        min_answer_mass=file.min_answer_mass,
+    )
+    return given, _with_answers(file, PlainTokenizer(tokenizer_json))
 
 
 Event = tuple[str, str, str | None]

@@ -1,4 +1,4 @@
-"""Tiny language models of random weights, imported, signed and served as policy scorers, against the models themselves."""
+"""Tiny language models of random weights, imported, signed and served as policy scorers, against what they say."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import yaml
@@ -29,7 +30,7 @@ from transformers import (
 
 from export.errors import ExportError
 from export.importing.imported import Imported
-from export.importing.policy import EXAMPLE, import_policy
+from export.importing.policy import EXAMPLE, import_policy, read_questions
 from export.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, entries, pack
 from stream.bundle import Manifest, load
 from stream.bundle.sign import sign
@@ -37,6 +38,7 @@ from stream.errors import ConfigError
 from stream.events import EventBatch, FailCondition
 from stream.scoring.opening import open_scorer
 from stream.scoring.policy import PolicyScorer
+from stream.scoring.questions import QuestionTokenizer
 from stream.scoring.rehearsal import rehearse
 from tests.bundles import own_trust, signer
 from tests.causal import HARMS, questions_yaml, tokenizer_of
@@ -125,9 +127,9 @@ def packed(imported: Imported, folder: Path) -> Path:
     return folder
 
 
-def served(imported: Imported, folder: Path) -> PolicyScorer:
+def opened(folder: Path) -> PolicyScorer:
     """The scorer of a signed bundle, as a worker opens it."""
-    scorer = open_scorer(load(packed(imported, folder), own_trust()), provider="cpu", max_batch_tokens=1024)
+    scorer = open_scorer(load(folder, own_trust()), provider="cpu", max_batch_tokens=1024)
     assert isinstance(scorer, PolicyScorer)
     return scorer
 
@@ -175,7 +177,7 @@ def test_served_scores_are_those_of_the_model_for_each_harm(kind: str, tmp_path:
     imported = imported_from(tmp_path / "model", alpha=1e-3, temperature=1.5)
     assert imported.harms == HARMS
     assert imported.roles == ("prompt", "output", "post")
-    scorer = served(imported, tmp_path / "bundle")
+    scorer = opened(packed(imported, tmp_path / "bundle"))
     oracle = Oracle(model, Tokenizer.from_buffer(tokenizer_of(tokenizer)))
     for role, prompt in (("prompt", None), ("output", "What is this?"), ("post", None)):
         texts = ("How do I kill a process?", "Nobody may ask. \n no", "x")
@@ -192,49 +194,60 @@ def test_served_scores_are_those_of_the_model_for_each_harm(kind: str, tmp_path:
         assert np.ptp(expected) > 0.01
 
 
-@pytest.mark.parametrize("tokenizer", ["bytes", "llama", "legacy llama"])
-def test_tokens_are_those_of_the_tokenizer(tokenizer: str, tmp_path: Path) -> None:
-    """With tokenizers that mark spaces and beginnings in other ways, the served scores are the model's too."""
-    model = checkpoint(tmp_path / "model", tokenizer=tokenizer)
-    scorer = served(imported_from(tmp_path / "model"), tmp_path / "bundle")
-    oracle = Oracle(model, Tokenizer.from_buffer(tokenizer_of(tokenizer)))
-    text = "The quick é 字 fox?\n\nNo."
-    found = scorer.score(events(text, role="output", prompt="Do you?")).logits[0]
-    expected = [
-        oracle.logit(question(harm, text, role="output", prompt="Do you?"), alpha=1e-6, temperature=1)
-        for harm in HARMS
-    ]
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+@dataclass(frozen=True, slots=True)
+class Tiny:
+    """A model, what was imported of it, and where its bundle is."""
+
+    model: PreTrainedModel
+    imported: Imported
+    bundle: Path
+
+    def scorer(self, **changes: object) -> PolicyScorer:
+        """Its scorer, the answers read in another way where `changes` says so."""
+        scorer = opened(self.bundle)
+        scorer._given = scorer._given.model_copy(update=changes)
+        return scorer
 
 
-def test_the_head_is_cut_where_nobody_looks_at_the_rest(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """One import for all tests that only look at it: converting takes seconds."""
+    folder = tmp_path_factory.mktemp("tiny")
+    model = checkpoint(folder / "model", "gemma2")
+    imported = imported_from(folder / "model")
+    return Tiny(model, imported, packed(imported, folder / "bundle"))
+
+
+def test_the_head_is_cut_where_nobody_looks_at_the_rest(tiny: Tiny, tmp_path: Path) -> None:
     """Without alpha and answer mass the file holds two rows of the head, and the scores are the same."""
     checkpoint(tmp_path / "model")
-    whole = imported_from(tmp_path / "model", alpha=0.0, min_answer_mass=1e-9)
     cut = imported_from(tmp_path / "model", alpha=0.0)
-    sizes = [len(imported.artefacts["cpu"][1]) for imported in (whole, cut)]
-    assert sizes[0] - sizes[1] > 0.9 * 4 * SIZES["vocab_size"] * SIZES["hidden_size"]
-    scores = [
-        served(imported, tmp_path / name).score(events(*TEXTS)).logits
-        for name, imported in (("whole", whole), ("cut", cut))
+    content = onnx.load_from_string(cut.artefacts["cpu"][1])
+    shapes = [tuple(weights.dims) for weights in content.graph.initializer]
+    assert shapes.count((SIZES["vocab_size"], SIZES["hidden_size"])) == 1  # the embedding, which is not tied
+    assert (2, SIZES["hidden_size"]) in shapes
+    oracle = Oracle(
+        AutoModelForCausalLM.from_pretrained(tmp_path / "model"), Tokenizer.from_buffer(tokenizer_of("gemma"))
+    )
+    found = opened(packed(cut, tmp_path / "bundle")).score(events("Nobody may ask.")).logits[0]
+    expected = [
+        oracle.logit(question(harm, "Nobody may ask.", role="prompt"), alpha=0, temperature=1) for harm in HARMS
     ]
-    np.testing.assert_allclose(*scores, atol=1e-4)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    whole = onnx.load_from_string(tiny.imported.artefacts["cpu"][1])
+    assert (2, SIZES["hidden_size"]) not in [tuple(weights.dims) for weights in whole.graph.initializer]
 
 
-def test_a_model_that_does_not_answer_has_no_score(tmp_path: Path) -> None:
+def test_a_model_that_does_not_answer_has_no_score(tiny: Tiny) -> None:
     """Below the answer mass a text has NaN and SCORER_ERROR, and goes to people; above it has its score."""
-    model = checkpoint(tmp_path / "model")
-    oracle = Oracle(model, Tokenizer.from_buffer(tokenizer_of("gemma")))
+    oracle = Oracle(tiny.model, Tokenizer.from_buffer(tokenizer_of("gemma")))
     texts = ("How do I kill a process?", "Nobody may ask.", "x", "Does it?")
     masses = [
         min(sum(np.exp(oracle.log_likelihoods(question(harm, text, role="prompt")))) for harm in HARMS)
         for text in texts
     ]
     between = float(np.mean(sorted(masses)[1:3]))
-    imported = imported_from(tmp_path / "model")
-    scorer = served(imported, tmp_path / "bundle")
-    scorer._given = scorer._given.model_copy(update={"min_answer_mass": between})
-    scores = scorer.score(events(*texts))
+    scores = tiny.scorer(min_answer_mass=between).score(events(*texts))
     answered = np.array(masses) >= between
     assert sorted(answered.tolist()) == [False, False, True, True]
     assert (scores.conditions == np.where(answered, 0, 1 << FailCondition.SCORER_ERROR)).all()
@@ -242,10 +255,9 @@ def test_a_model_that_does_not_answer_has_no_score(tmp_path: Path) -> None:
     assert (scores.scored == answered).all()
 
 
-def test_scores_do_not_depend_on_company(tmp_path: Path) -> None:
+def test_scores_do_not_depend_on_company(tiny: Tiny) -> None:
     """A text has the same bits alone and among others, of any length, in any call."""
-    checkpoint(tmp_path / "model", "gemma2")
-    scorer = served(imported_from(tmp_path / "model"), tmp_path / "bundle")
+    scorer = tiny.scorer()
     assert not scorer.one_row_per_call
     texts = [*TEXTS, *("ask " * count for count in range(1, 30))]
     together = scorer.score(events(*texts))
@@ -254,57 +266,52 @@ def test_scores_do_not_depend_on_company(tmp_path: Path) -> None:
     assert np.isfinite(together.logits).all()
 
 
-def test_a_long_text_keeps_head_and_tail(tmp_path: Path) -> None:
+def test_a_long_text_keeps_head_and_tail(tiny: Tiny) -> None:
     """The middle of a text beyond max_tokens is not read, head and tail are, and TRUNCATED says so."""
-    checkpoint(tmp_path / "model")
-    scorer = served(imported_from(tmp_path / "model"), tmp_path / "bundle")
     middle = [f"How {'ask ' * 200}{word} {'ask ' * 200}dog?" for word in ("Yes", "No")]
     ends = [f"{first} {'ask ' * 400}{last}" for first, last in (("fox", "dog?"), ("How", "fox?"))]
-    scores = scorer.score(events(*middle, *ends))
+    scores = tiny.scorer().score(events(*middle, *ends))
     assert (scores.conditions == 1 << FailCondition.TRUNCATED).all()
     assert np.array_equal(scores.logits[0], scores.logits[1])
     assert len({row.tobytes() for row in scores.logits[1:]}) == 3
 
 
-def test_it_passes_a_rehearsal(tmp_path: Path) -> None:
+def test_it_passes_a_rehearsal(tiny: Tiny) -> None:
     """A worker that tries the bundle in a process of its own finds its golden logits."""
-    checkpoint(tmp_path / "model", "gemma2")
-    bundle = load(packed(imported_from(tmp_path / "model"), tmp_path / "bundle"), own_trust())
-    assert rehearse(bundle) < 1e-4
+    assert rehearse(load(tiny.bundle, own_trust())) < 1e-4
 
 
-def test_the_example_is_a_whole_file(tmp_path: Path) -> None:
-    """The questions that ship are read, in both families, for four harms."""
-    checkpoint(tmp_path / "model", max_position_embeddings=4096)
-    imported = import_policy(tmp_path / "model", EXAMPLE, lambda _: None)
-    assert imported.harms == ("sexual", "hate", "harassment", "dangerous")
-    assert imported.roles == ("prompt", "output", "post")
-    assert imported.parity.max_abs_logit <= 1e-4
-    assert imported.parity.texts == 17
-
-
-def test_one_family_serves_its_roles_alone(tmp_path: Path) -> None:
+def test_one_family_serves_its_roles_alone(tiny: Tiny, tmp_path: Path) -> None:
     """Content of a role without questions is UNSUPPORTED, and not asked about in the words of the other family."""
-    checkpoint(tmp_path / "model")
-    imported = imported_from(tmp_path / "model", prompt=None)
-    assert imported.roles == ("output", "post")
-    scorer = served(imported, tmp_path / "bundle")
+    templates = json.loads(tiny.imported.files["templates.json"])
+    del templates["prompt"]
+    files = {"templates.json": json.dumps(templates).encode()}
+    scorer = opened(packed(replace(tiny.imported, roles=("output", "post"), files=files), tmp_path / "bundle"))
     scores = scorer.score(replace(batch_of("ask", "ask"), roles=["prompt", "post"]))
     assert scores.conditions.tolist() == [1 << FailCondition.UNSUPPORTED, 0]
     assert np.isnan(scores.logits[0]).all()
     assert scores.windows.tolist() == [0, 1]
 
 
-def test_the_questions_are_written_one_way(tmp_path: Path) -> None:
-    """The bundle's file of questions is the same bytes however the YAML was written, answers' tokens included."""
-    checkpoint(tmp_path / "model")
-    files = [imported_from(tmp_path / "model", **changes).files for changes in ({}, {"version": "1", "name": "tiny"})]
-    assert files[0] == files[1]
-    written = json.loads(files[0]["templates.json"])
+def test_the_questions_are_written_one_way(tiny: Tiny) -> None:
+    """The bundle's file of questions is canonical JSON, and has the tokens of the answers."""
+    content = tiny.imported.files["templates.json"]
+    written = json.loads(content)
+    assert content == json.dumps(written, sort_keys=True, separators=(",", ":")).encode()
     tokenizer = Tokenizer.from_buffer(tokenizer_of("gemma"))
     assert written["answers"] == {
         answer.lower(): {"text": answer, "token": tokenizer.token_to_id(answer)} for answer in ("Yes", "No")
     }
+
+
+def test_the_example_is_a_whole_file() -> None:
+    """The questions that ship are read, in both families, for four harms."""
+    given, templates = read_questions(EXAMPLE, tokenizer_of("gemma"))
+    harms = ("sexual", "hate", "harassment", "dangerous")
+    assert templates.roles == ("prompt", "output", "post")
+    assert given.needs_likelihoods
+    tokenizer = QuestionTokenizer(tokenizer_of("gemma"), templates, harms=harms, max_tokens=given.max_tokens)
+    assert len(tokenizer.each("a", role="post")) == 4
 
 
 def _only_pickled(folder: Path) -> None:
@@ -385,19 +392,14 @@ def test_a_checkpoint_that_cannot_be_used_is_refused(
     [
         ({"answers": {"yes": "Yes indeed", "no": "No"}}, "'Yes indeed' is not one token"),
         ({"answers": {"yes": "Yes", "no": "Yes"}}, "cannot be told apart"),
-        ({"answers": {"yes": " Yes", "no": "No"}}, "is not one token"),
         ({"max_tokens": 64}, "without any text, of max_tokens 64"),
-        ({"max_tokens": 512, "harms": None}, None),
     ],
 )
 def test_questions_that_do_not_fit_the_tokenizer_are_refused(
-    changes: dict[str, Any], complaint: str | None, tmp_path: Path
+    changes: dict[str, Any], complaint: str, tmp_path: Path
 ) -> None:
     """Answers that are several tokens, or the same one, and templates that leave no room are refused at import."""
     checkpoint(tmp_path)
-    if complaint is None:
-        assert imported_from(tmp_path, **changes).input.kind == "policy"
-        return
     with pytest.raises(ExportError, match=complaint):
         imported_from(tmp_path, **changes)
 
