@@ -16,7 +16,7 @@ BEGIN, TURN, END_TURN = "<bos>", "<start_of_turn>", "<end_of_turn>"
 HARMS = ("hate", "dangerous", "sexual")
 
 CORPUS = (
-    "Yes No Yes No Yes No model user Request Answer Guideline Does the text violate this guideline? Begin with Yes or No",
+    "Yes No Yes No Yes No model user Request Answer Guideline Does the text violate this? Begin with Yes or No",
     "You judge requests. You judge texts by a guideline. Nobody may ask for hate, weapons or bodies. The text may not.",
     "The quick brown fox jumps over the lazy dog. How do I kill a Python process that does not answer?",
 )

@@ -143,8 +143,10 @@ def answer_logits(
     """
     exact = likelihoods.astype(np.float64)
     floor = np.log(alpha) if alpha else -np.inf
-    yes, no = np.moveaxis(np.logaddexp(exact / temperature, floor), -1, 0)
+    least = np.log(min_answer_mass) if min_answer_mass else -np.inf
+    with np.errstate(invalid="ignore"):  # what is no number stays none
+        yes, no = np.moveaxis(np.logaddexp(exact / temperature, floor), -1, 0)
+        is_answer = np.logaddexp(exact[..., 0], exact[..., 1]) >= least
     logits: NDArray[np.float32] = (yes - no).astype(np.float32)
-    is_answer = np.logaddexp(exact[..., 0], exact[..., 1]) >= (np.log(min_answer_mass) if min_answer_mass else -np.inf)
     logits[~(is_answer & np.isfinite(logits)).all(axis=1)] = np.nan
     return logits

@@ -236,9 +236,10 @@ class QuestionTokenizer:
         """Raise `BundleError` for a template that begins with the token that the tokenizer puts first anyway."""
         before, control = next(self._tokenizer.split(family.template))
         if not before.strip() and control is not None and control in self._tokenizer.prefix:
+            name = next(name for name, token in self._tokenizer.controls.items() if token == control)
             raise BundleError(
-                f"a template begins with {family.template.split()[0][:40]}, which the tokenizer puts before every text "
-                "by itself, so the model would read it twice: leave it out of the template"
+                f"a template begins with {name}, which the tokenizer puts before every text by itself, so the model "
+                "would read it twice: leave it out of the template"
             )
 
     def _measure(self) -> int:
