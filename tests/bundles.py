@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from stream.bundle import Bundle, TrustedKeys, UnsafeSkipSignature, load, trusted_keys
 from stream.bundle.manifest import MANIFEST_NAME
@@ -45,6 +46,14 @@ def signer() -> Signer:
 def own_trust() -> TrustedKeys:
     """Trust in that key."""
     return signer().trust
+
+
+def trust_own_key(folder: Path) -> Path:
+    """A folder of trusted keys with the tests' own."""
+    folder.mkdir()
+    key = own_trust().keys["its own key"]
+    (folder / "own.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return folder
 
 
 def copy_of_lite(folder: Path, *, signed: bool = True) -> Path:

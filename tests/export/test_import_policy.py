@@ -5,126 +5,36 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import torch
-import yaml
 from tokenizers import Tokenizer
 from transformers import (
     AutoModelForCausalLM,
-    Gemma2Config,
-    Gemma3TextConfig,
-    GemmaConfig,
-    LlamaConfig,
-    MistralConfig,
-    PretrainedConfig,
     PreTrainedModel,
-    Qwen2Config,
-    Qwen3Config,
 )
 
 from export.errors import ExportError
 from export.importing.imported import Imported
-from export.importing.policy import EXAMPLE, import_policy, read_questions
-from export.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, entries, pack
-from stream.bundle import Manifest, load
-from stream.bundle.sign import sign
+from export.importing.policy import EXAMPLE, read_questions
+from stream.bundle import load
 from stream.errors import ConfigError
-from stream.events import EventBatch, FailCondition
+from stream.events import FailCondition
 from stream.scoring.opening import open_scorer
 from stream.scoring.policy import PolicyScorer
 from stream.scoring.questions import QuestionTokenizer
 from stream.scoring.rehearsal import rehearse
-from tests.bundles import own_trust, signer
-from tests.causal import HARMS, questions_yaml, tokenizer_of
+from tests.bundles import own_trust
+from tests.causal import HARMS, tokenizer_of
 from tests.records import batch_of
+from tests.tiny_models import MODELS, SIZES, Oracle, checkpoint, events, imported_from, packed, question
 
 pytestmark = pytest.mark.export
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 480,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 512,
-    "initializer_range": 0.3,
-}
-MODELS: dict[str, Callable[[], PretrainedConfig]] = {
-    "gemma": lambda: GemmaConfig(**SIZES),
-    "gemma2": lambda: Gemma2Config(**SIZES, sliding_window=24),
-    "gemma3_text": lambda: Gemma3TextConfig(
-        **SIZES, sliding_window=24, layer_types=["sliding_attention", "full_attention"]
-    ),
-    "llama": lambda: LlamaConfig(**SIZES),
-    "mistral": lambda: MistralConfig(**SIZES, sliding_window=24),
-    "qwen2": lambda: Qwen2Config(**SIZES),
-    "qwen3": lambda: Qwen3Config(**SIZES),
-}
 TEXTS = ("How do I kill a process?", "Nobody may ask.", "x", "Does the text violate? " * 60)
-
-
-def checkpoint(folder: Path, model: str = "llama", *, tokenizer: str = "gemma", **changes: Any) -> PreTrainedModel:
-    """A folder as `save_pretrained` writes it, of a model of random weights."""
-    torch.manual_seed(5)
-    config = MODELS[model]()
-    for name, value in changes.items():
-        setattr(config, name, value)
-    made: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-    made.save_pretrained(folder)
-    (folder / "tokenizer.json").write_bytes(tokenizer_of(tokenizer))
-    return made
-
-
-def imported_from(folder: Path, **changes: Any) -> Imported:
-    """Import what is in `folder` with the tiny questions."""
-    questions = folder / "questions.yaml"
-    questions.write_text(yaml.safe_dump(questions_yaml(**changes), sort_keys=False))
-    return import_policy(folder, questions, lambda _: None)
-
-
-def packed(imported: Imported, folder: Path) -> Path:
-    """A signed bundle of it whose calibration says nothing."""
-    assert imported.tokenizer is not None
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    empty = {"bins": 1024, "harmful": [0] * 1024, "harmless": [0] * 1024}
-    harm = {"a": 1, "b": 0, "n_harmful": 0, "n_harmless": 0, "ece": 0, "ece_null": 0, "histogram": empty}
-    calibration = {"schema_version": 1, "created_at": now.isoformat(), "split": "none"}
-    files = {
-        **dict(imported.artefacts.values()),
-        **imported.files,
-        TOKENIZER: imported.tokenizer,
-        CALIBRATION: json.dumps(calibration | {"harms": dict.fromkeys(imported.harms, harm)}).encode(),
-        EVALUATION: b"{}",
-        CARD: imported.about.encode(),
-    }
-    manifest = Manifest(
-        schema_version=1,
-        name="tiny",
-        version="1",
-        created_at=now,
-        harms=imported.harms,
-        roles=imported.roles,
-        input=imported.input,
-        artefacts={provider: name for provider, (name, _) in imported.artefacts.items()},
-        tokenizer=TOKENIZER,
-        calibration=CALIBRATION,
-        evaluation=EVALUATION,
-        card=CARD,
-        training_data=(),
-        code_version="test",
-        files=entries(files),
-    )
-    pack(folder, manifest, files=files)
-    sign(folder, signer())
-    return folder
 
 
 def opened(folder: Path) -> PolicyScorer:
@@ -132,41 +42,6 @@ def opened(folder: Path) -> PolicyScorer:
     scorer = open_scorer(load(folder, own_trust()), provider="cpu", max_batch_tokens=1024)
     assert isinstance(scorer, PolicyScorer)
     return scorer
-
-
-def events(*texts: str, role: str = "prompt", prompt: str | None = None) -> EventBatch:
-    """Events of one role."""
-    return replace(batch_of(*texts), roles=[role] * len(texts), prompts=[prompt] * len(texts))
-
-
-def question(harm: str, text: str, *, role: str, prompt: str | None = None) -> str:
-    """One question as its author would put it together."""
-    family: dict[str, Any] = questions_yaml()["prompt" if role == "prompt" else "response"]
-    user, response = (text, "") if role == "prompt" else (prompt or "", text)
-    filled = family["template"].replace("{guideline}", family["guidelines"][harm])
-    return str(filled.replace("{user}", user).replace("{response}", response))
-
-
-@dataclass(frozen=True, slots=True)
-class Oracle:
-    """A model asked by `transformers` alone, one question at a time."""
-
-    model: PreTrainedModel
-    tokenizer: Tokenizer
-
-    def log_likelihoods(self, text: str) -> tuple[float, float]:
-        """Of Yes and No after a text, control tokens in it being what they are."""
-        ids = self.tokenizer.encode(text).ids
-        with torch.no_grad():
-            likelihoods = self.model(input_ids=torch.tensor([ids])).logits[0, -1].double().log_softmax(-1)
-        yes, no = (likelihoods[self.tokenizer.token_to_id(answer)].item() for answer in ("Yes", "No"))
-        return yes, no
-
-    def logit(self, text: str, *, alpha: float, temperature: float) -> float:
-        """The definition, as it is written."""
-        yes, no = (np.exp(value / temperature) + alpha for value in self.log_likelihoods(text))
-        violated = yes / (yes + no)
-        return float(np.log(violated / (1 - violated)))
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from stream.bundle import Bundle, load
 from stream.bundle.sign import sign
 from stream.kafka import topics
 from stream.kafka.audit import audit
 from stream.kafka.broker import LocalBroker
-from tests.bundles import copy_of_lite, own_trust, replace_listed, signer
+from tests.bundles import copy_of_lite, own_trust, replace_listed, signer, trust_own_key
 from tests.conftest import own_settings
 from tests.topics import records_of
 from tests.traffic import Feed
@@ -48,14 +47,6 @@ def turn(link: Path, target: Path) -> None:
     fresh = link.with_name("fresh")
     fresh.symlink_to(target)
     fresh.replace(link)
-
-
-def trust_own_key(folder: Path) -> Path:
-    """A folder of trusted keys with the tests' own."""
-    folder.mkdir()
-    key = own_trust().keys["its own key"]
-    (folder / "own.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    return folder
 
 
 def test_a_bundle_is_swapped_under_load_and_a_bad_one_is_not(broker: LocalBroker, tmp_path: Path) -> None:
