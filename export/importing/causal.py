@@ -105,7 +105,7 @@ class Questioned(nn.Module):
             use_cache=False,
         ).last_hidden_state
         questions = torch.arange(self.harms) + SHARED + 1
-        last = ((marks[:, None, :] == questions[:, None]) * at).argmax(dim=-1)
+        last = ((marks[:, None, :] == questions[:, None]) * at).amax(dim=-1)
         return torch.gather(states, 1, last[:, :, None].expand(-1, -1, states.shape[-1]))
 
 
