@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -34,10 +35,12 @@ class TorchModel:
         return np.asarray(logits.numpy(), dtype=np.float32)
 
 
-def convert(module: nn.Module, *, output: str = "logits") -> bytes:
+def convert(
+    module: nn.Module, *, output: str = "logits", finish: Callable[[onnx.ModelProto], object] | None = None
+) -> bytes:
     """Convert `module` to one self-contained ONNX file with free numbers of rows and tokens, checked by `onnx`.
 
-    `output` is the name of what it gives.
+    `output` is the name of what it gives; `finish` may change the model before it is checked.
     """
     ids = torch.full((2, 8), 1000, dtype=torch.int64)  # any two rows of words: both sizes are declared free below
     names = {0: torch.export.Dim("rows"), 1: torch.export.Dim("length")}
@@ -55,6 +58,8 @@ def convert(module: nn.Module, *, output: str = "logits") -> bytes:
     if program is None:  # only when it writes a file itself
         raise RuntimeError("torch.onnx.export returned no program")
     model = _strip(program.model_proto)
+    if finish is not None:
+        finish(model)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
 

@@ -62,13 +62,17 @@ MODELS: dict[str, Callable[[], PretrainedConfig]] = {
 }
 
 
-def checkpoint(folder: Path, model: str = "llama", *, tokenizer: str = "gemma", **changes: Any) -> PreTrainedModel:
-    """A folder as `save_pretrained` writes it, of a model of random weights."""
+def checkpoint(
+    folder: Path, model: str = "llama", *, tokenizer: str = "gemma", halves: bool = False, **changes: Any
+) -> PreTrainedModel:
+    """A folder as `save_pretrained` writes it, of a model of random weights, in bfloat16 if `halves` says so."""
     torch.manual_seed(5)
     config = MODELS[model]()
     for name, value in changes.items():
         setattr(config, name, value)
     made: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    if halves:
+        made.bfloat16()
     made.save_pretrained(folder)
     (folder / "tokenizer.json").write_bytes(tokenizer_of(tokenizer))
     return made

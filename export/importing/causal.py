@@ -150,9 +150,11 @@ def _read_config(checkpoint: Checkpoint) -> PretrainedConfig:
 def _refuse_large(config: PretrainedConfig, folder: Path) -> None:
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(config)
-    weights = 4 * sum(parameter.numel() for parameter in empty.parameters())
+    each = 2 if config.dtype == torch.bfloat16 else 4
+    weights = each * sum(parameter.numel() for parameter in empty.parameters())
     if weights + _GRAPH_BYTES > MAX_FILE_BYTES:
         raise ExportError(
-            f"the model in {folder} has {weights / 1e9:.1f} GB of weights in float32, a bundle's file may have "
-            f"{MAX_FILE_BYTES / 1e9:.1f} GB: use a model of at most half a billion parameters"
+            f"the model in {folder} has {weights / 1e9:.1f} GB of weights, a bundle's file may have "
+            f"{MAX_FILE_BYTES / 1e9:.1f} GB: use a model of at most a billion parameters in bfloat16, half of that in "
+            "others"
         )

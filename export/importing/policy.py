@@ -20,6 +20,7 @@ from export.errors import ExportError
 from export.golden import TEXTS
 from export.importing.causal import Asked, Questioned, read_causal
 from export.importing.checkpoint import quietly
+from export.importing.halves import store_halves
 from export.importing.imported import Imported
 from export.parity import check_parity
 from export.progress import Say
@@ -90,7 +91,7 @@ def import_policy(checkpoint: Path, templates: Path, say: Say) -> Imported:
     say("converting to ONNX")
     module = Questioned(model, answers=answers, harms=len(harms), likelihoods=given.needs_likelihoods)
     signature = answers_questions(len(harms), likelihoods=given.needs_likelihoods)
-    content = convert(module, output=next(iter(signature.outputs)))
+    content = convert(module, output=next(iter(signature.outputs)), finish=store_halves)
     say("comparing the converted model with the one it was made from")
     sample = list(_sample(questions, given))
     reference = np.array([_ask(Asked(model, answers), questions, *event) for event in sample], dtype=np.float32)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from tokenizers import Tokenizer
 from transformers import (
     AutoModelForCausalLM,
@@ -111,6 +112,23 @@ def test_the_head_is_cut_where_nobody_looks_at_the_rest(tiny: Tiny, tmp_path: Pa
     np.testing.assert_allclose(found, expected, atol=1e-4)
     whole = onnx.load_from_string(tiny.imported.artefacts["cpu"][1])
     assert (2, SIZES["hidden_size"]) not in [tuple(weights.dims) for weights in whole.graph.initializer]
+
+
+def test_weights_that_are_halves_are_stored_as_halves(tmp_path: Path) -> None:
+    """A checkpoint in bfloat16 makes a file of half the size, whose scores are those of the model all the same."""
+    checkpoint(tmp_path / "model", halves=True)
+    imported = imported_from(tmp_path / "model", alpha=0.0)
+    content = imported.artefacts["cpu"][1]
+    weights = onnx.load_from_string(content).graph.initializer
+    large = [tensor for tensor in weights if np.prod(tensor.dims) >= 1024]
+    assert {tensor.data_type for tensor in large} == {onnx.TensorProto.BFLOAT16}
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    oracle = Oracle(model, Tokenizer.from_buffer(tokenizer_of("gemma")))
+    found = opened(packed(imported, tmp_path / "bundle")).score(events("Nobody may ask.")).logits[0]
+    expected = [
+        oracle.logit(question(harm, "Nobody may ask.", role="prompt"), alpha=0, temperature=1) for harm in HARMS
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_a_model_that_does_not_answer_has_no_score(tiny: Tiny) -> None:
@@ -216,7 +234,7 @@ def _half_of_the_weights(folder: Path) -> None:
 
 
 def _huge(folder: Path) -> None:
-    _edit_config(folder, vocab_size=300_000, hidden_size=4096)
+    _edit_config(folder, vocab_size=300_000, hidden_size=4096, dtype="bfloat16")
 
 
 def _without_tokenizer(folder: Path) -> None:
@@ -245,7 +263,7 @@ def _small_vocabulary(folder: Path) -> None:
         (_rounded, r"quantization_config"),
         (_another_kind, r"type 'gpt2'; those that can be asked"),
         (_half_of_the_weights, r"lack 9 of those that its config\.json asks for"),
-        (_huge, r"GB of weights in float32, a bundle's file may have 2\.1 GB"),
+        (_huge, r"has 4\.9 GB of weights, a bundle's file may have 2\.1 GB"),
         (_without_tokenizer, r"tokenizer\.json: No such file"),
         (_with_end, r"puts tokens after a text"),
         (_short, r"max_tokens is 160, the model in .* reads 128"),
