@@ -51,8 +51,9 @@ class Limits:
     """And this much for each byte of the model: its bytes, their parsed form, and weights packed for the kernels."""
     processor_s: float = 60.0
     """A linear model takes one second, MiniLM two."""
-    processor_s_per_model_mb: float = 0.5
-    """And this much more for each megabyte of the model: a language model of 2 GB reads 16 golden events in minutes."""
+    processor_s_per_model_mb: float = 2.0
+    """And this much more for each megabyte of the model: to warm up and read 16 golden events, a language model reads
+    20,000 tokens, and two operations for each half of a weight and token are half a second a megabyte (measured)."""
     wall_factor: float = 3.0
     """Time on the clock, in processor times: for a machine on which others are busy as well."""
     text_s: float = 0.5

@@ -25,8 +25,12 @@ FEWEST_ROWS = 2
 order for one row than for several; encoders that are exported here have no such product, others do (measured)."""
 
 PROBE_LENGTHS = 3
-"""At so many padded lengths, the longest among them, it is found out whether a row has the same bits in any company.
-The order of adding up depends on the length too; a few calls more at load are tens of milliseconds."""
+"""At so many padded lengths it is found out whether a row has the same bits in any company. The order of adding up
+depends on the length too; a few calls more at load are tens of milliseconds."""
+
+PROBE_TOKENS = 1024
+"""The longest of these lengths, or the longest there is. Kernels add up in blocks of a few hundred; a language model
+takes seconds for a call of more."""
 
 SMALLEST_CALL = 512
 """Tokens of the first call that is timed at load on the CPU. Fewer leave the cost of a call itself in the figure."""
@@ -162,7 +166,8 @@ class RowScorer:
     def _is_swayed_by_mates(self) -> bool:
         """Whether a probe's outputs depend on the other probes being in its call, at any of a few lengths."""
         shortest = int(np.searchsorted(self._classes, self._probes.lengths.max()))
-        chosen = np.linspace(shortest, len(self._classes) - 1, PROBE_LENGTHS).astype(np.int64)
+        longest = max(shortest, int(np.searchsorted(self._classes, PROBE_TOKENS, side="right")) - 1)
+        chosen = np.linspace(shortest, longest, PROBE_LENGTHS).astype(np.int64)
         return any(self._is_swayed_at(int(length)) for length in np.unique(self._classes[chosen]))
 
     def _is_swayed_at(self, length: int) -> bool:
@@ -203,13 +208,16 @@ class RowScorer:
         return fastest
 
     def _time_full(self, length: int, tokens: int) -> float:
-        """Seconds per token of a full call of `tokens` tokens, the better of two."""
-        taken = []
+        """Seconds per token of a full call of `tokens` tokens, the better of two unless it is long."""
+        taken = np.inf
         for _ in range(2):
             started = self._clock()
             rows = self._run_full(length, tokens)
-            taken.append((self._clock() - started) / (rows * length))
-        return min(taken)
+            seconds = self._clock() - started
+            taken = min(taken, seconds / (rows * length))
+            if seconds > LONG_CALL_S:
+                break
+        return taken
 
     def _run_full(self, length: int, tokens: int) -> int:
         """Run a call of `tokens` tokens, and return its rows.
