@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.bundle.questions import FAMILIES, FAMILY_OF, Family, Templates, pieces
+from stream.bundle.questions import FAMILIES, FAMILY_OF, Family, FamilyName, Templates, pieces
 from stream.errors import BundleError
 from stream.scoring.batching import MicroBatch
 from stream.scoring.tokenize import MAX_CHARACTERS_PER_TOKEN, ModelInputs, PlainTokenizer
@@ -68,8 +68,9 @@ class _Row:
         return end - start
 
     def cut(self, slot: str, *, head: int, tokens: int) -> None:
-        """Take `tokens` tokens out of a slot, `head` tokens after its beginning."""
+        """Take `tokens` tokens out of a slot, `head` tokens after its beginning; none that are not the slot's."""
         start = self.spans[slot][0] + head
+        tokens = min(tokens, self.length(slot) - head)
         del self.ids[start : start + tokens]
         self.spans = {
             name: (at - tokens if at > start else at, end - tokens if end > start else end)
@@ -116,7 +117,10 @@ class QuestionTokenizer:
             if (family := templates.family(name)) is not None:
                 self._refuse_second_beginning(family)
                 self._questions[name] = [self._compile(family, harm) for harm in harms]
-        self.roles = frozenset(role for role, name in FAMILY_OF.items() if name in self._questions)
+        self._family_of: dict[str, FamilyName] = {
+            role: name for role, name in FAMILY_OF.items() if name in self._questions
+        }
+        self.roles = frozenset(self._family_of)
         """The roles of content that it has questions for."""
         _check_answers(self._tokenizer, templates)
         self.longest = self._measure()
@@ -145,7 +149,7 @@ class QuestionTokenizer:
 
     def _read(self, text: str, role: str, prompt: str | None) -> tuple[list[_Row], bool]:
         """Each harm's question, and whether the middle of what is judged was left out."""
-        family = next(name for known, name in FAMILY_OF.items() if known == role)
+        family = self._family_of[role]
         judged = "user" if family == "prompt" else "response"
         values = {"user": prompt or "", judged: text}
         values = {slot: self._ends_of(value) for slot, value in values.items()}
@@ -245,7 +249,7 @@ class QuestionTokenizer:
     def _measure(self) -> int:
         """The length of the longest row. Raises `BundleError` where there is little room for a text, or rows are huge.
 
-        A text of every length up to the longest is one that fills its question.
+        The longest row is that of a text which fills its question: of a longer one, the middle is cut.
         """
         longest = 0
         for role in sorted(self.roles):

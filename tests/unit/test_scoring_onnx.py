@@ -305,6 +305,20 @@ def test_a_lone_row_has_the_bits_it_has_in_company(make_scorer: MakeScorer, from
     assert np.array_equal(scorer.score(batch_of(text)).logits[0], scorer.score(batch_of(text, text)).logits[1])
 
 
+@pytest.mark.parametrize(("from_length", "rows"), [(1024, 2), (1500, 1)])
+def test_company_is_tried_at_up_to_a_thousand_tokens(make_scorer: MakeScorer, from_length: int, rows: int) -> None:
+    """Whether company changes a row is found out at lengths up to 1024, where longer rows are read too."""
+    plain = make_scorer(window=2048)
+    scorer = OnnxScorer(
+        OtherBitsAlone(plain._session, from_length=from_length),
+        plain._tokenizer,
+        harms=HARMS,
+        window=2048,
+        max_batch_tokens=64,
+    )
+    assert scorer._fewest_rows == rows
+
+
 @pytest.mark.parametrize(
     ("micros", "tokens", "tried"),
     [
