@@ -55,8 +55,8 @@ def make_golden(bundle: Bundle, tolerance: Mapping[Literal["cpu", "cuda"], float
     logits = golden_logits(scorer, events)
     if not np.isfinite(logits).all():
         raise ExportError(
-            "the model gives no logits for a short sentence, or cannot read it whole: export it again; a language model "
-            "that does not answer the question needs the wording of its card, or a lower min_answer_mass"
+            "the model gives no logits for a short sentence, or cannot read it whole: export it again; a language "
+            "model that does not answer the question needs the wording of its card, or a lower min_answer_mass"
         )
     return Golden(
         made_with=f"onnxruntime {_onnxruntime_version()} on cpu",
