@@ -61,7 +61,7 @@ class _File(Section):
     name: Word
     version: Word
     answers: _Answers
-    max_tokens: Annotated[int, Field(ge=64, le=8192)] = 2048
+    max_tokens: Annotated[int, Field(ge=64, le=4096)] = 2048
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.0
     min_answer_mass: Annotated[float, Field(ge=0, lt=1)] = 0.5

@@ -122,7 +122,7 @@ class PolicyInput(_Strict):
     """How a text becomes a question to a language model, asked once per harm: is this guideline violated? [S01]."""
 
     kind: Literal["policy"]
-    max_tokens: Annotated[int, Field(ge=64, le=8192)]
+    max_tokens: Annotated[int, Field(ge=64, le=4096)]
     """Length of one question in tokens, the text and the special tokens included; the middle of a longer text is cut.
     """
     templates: BundlePath

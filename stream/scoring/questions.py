@@ -28,8 +28,8 @@ SHARED: Final = 1
 FEWEST_TEXT_TOKENS = 32
 """Room for the text that a template must leave; less than a sentence could not be judged."""
 
-MAX_ROW_TOKENS = 8192
-"""Of a whole row, all harms in it. A call's mask and each head's attention have the square of it, 270 MB of float32."""
+MAX_ROW_TOKENS = 4096
+"""Of a whole row, all harms in it. Each head's attention has the square of it, 67 MB of float32, several times."""
 
 SPARE_TOKENS = 16
 """A question may be so much longer than the one measured at load, since a text can merge with what is around it."""

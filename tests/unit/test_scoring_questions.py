@@ -247,7 +247,7 @@ def test_rows_beyond_measure_are_refused() -> None:
     template = f"{TURN}{{guideline}}{END_TURN}{TURN}{{user}}{END_TURN}Begin with Yes or No\n"
     changed = questions_yaml()["prompt"] | {"template": template}
     assert asking(prompt=changed, max_tokens=1000).longest > 2500
-    with pytest.raises(BundleError, match=r"8192 are allowed: put the text before the guideline"):
+    with pytest.raises(BundleError, match=r"4096 are allowed: put the text before the guideline"):
         asking(prompt=changed, max_tokens=4000)
 
 
