@@ -23,6 +23,9 @@ ARCHITECTURES = ("gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", 
 _HIDDEN = -1e30
 """Added to the attention of what a token is not to see: its weight is then exactly 0, and nothing is infinite."""
 
+_BY_LENGTH = {"dynamic", "longrope"}
+"""Kinds of rotary embedding that are chosen anew for each length, in code that is not part of a graph."""
+
 _GRAPH_BYTES = 16 * 1024 * 1024
 """Beside the weights in a model's file; a graph of 48 layers is a tenth of it."""
 
@@ -144,7 +147,19 @@ def _read_config(checkpoint: Checkpoint) -> PretrainedConfig:
         raise ExportError(f"the config.json in {folder} cannot be read: {error}; fetch the checkpoint again") from None
     if getattr(config, "quantization_config", None) is not None:
         raise ExportError(f"the weights in {folder} are rounded (quantization_config): import what they were made from")
+    if kinds := _scalings(config) & _BY_LENGTH:
+        raise ExportError(
+            f"the model in {folder} turns places by the length of a text (rope_type {min(kinds)}), which a converted "
+            "model cannot do: use another one"
+        )
     return cast(PretrainedConfig, config)
+
+
+def _scalings(config: PretrainedConfig) -> set[str]:
+    """The kinds of rotary embedding that a model has, of all its layers or of each kind of layer."""
+    stated: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+    parts = [stated, *(part for part in stated.values() if isinstance(part, dict))]
+    return {str(part.get("rope_type", "default")) for part in parts}
 
 
 def _refuse_large(config: PretrainedConfig, folder: Path) -> None:

@@ -220,6 +220,10 @@ def _rounded(folder: Path) -> None:
     _edit_config(folder, quantization_config={"quant_method": "gptq", "bits": 4})
 
 
+def _by_length(folder: Path) -> None:
+    _edit_config(folder, rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0})
+
+
 def _another_kind(folder: Path) -> None:
     _edit_config(folder, model_type="gpt2")
 
@@ -261,6 +265,7 @@ def _small_vocabulary(folder: Path) -> None:
         (_only_pickled, r"pytorch_model\.bin only, a pickle"),
         (_custom_code, r"auto_map"),
         (_rounded, r"quantization_config"),
+        (_by_length, r"turns places by the length of a text \(rope_type dynamic\)"),
         (_another_kind, r"type 'gpt2'; those that can be asked"),
         (_half_of_the_weights, r"lack 9 of those that its config\.json asks for"),
         (_huge, r"has 4\.9 GB of weights, a bundle's file may have 2\.1 GB"),
