@@ -50,10 +50,11 @@ format: $(VENV)/dev ## format the code
 bench: $(VENV)/dev ## every speed claim, both sides in one run, to build/bench.json
 	$(BIN)/python -m ops.bench
 
-models: $(VENV)/export ## rebuild models/lite from labelled data: make models DATA=folder KEY=file
+models: $(VENV)/export ## rebuild the models that ship, the larger one in hours: make models DATA=folder KEY=file
 	@test -n "$(DATA)" || { echo "say where the labelled data is: make models DATA=folder"; exit 1; }
-	$(BIN)/python -m export build --data $(DATA) --out models/lite
-	@if test -n "$(KEY)"; then $(BIN)/fairway bundle sign models/lite --key "$(KEY)"; \
+	$(BIN)/python -m export build --data $(DATA)
+	$(BIN)/python -m export build export/recipes/moderator.yaml --data $(DATA) --rotations export/recipes/moderator.rotations.jsonl
+	@if test -n "$(KEY)"; then for name in lite moderator; do $(BIN)/fairway bundle sign models/$$name --key "$(KEY)"; done; \
 	  else echo "not signed: workers refuse it until \`fairway bundle sign\`, or make models ... KEY=file"; fi
 
 lock: $(VENV)/dev ## resolve the dependencies anew

@@ -1,12 +1,12 @@
-"""`fairway export build | train | rotate | evaluate | compare`, which is also `python -m export`.
+"""`fairway export build | train | rotate | import | evaluate | compare`, which is also `python -m export`.
 
-Bundles and the weights they are made of, how a way of training does on sources never seen, and what bundles are worth.
+Bundles and the weights they are made of, here or elsewhere, how a way of training does on sources never seen, and what
+bundles are worth.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -14,8 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from export.commands import add_commands as add_measuring
+from export.importing.commands import add_commands as add_importing
 from export.progress import Say
 from export.training.commands import add_commands as add_training
+from export.training.commands import add_precision, folder_of
 from stream.errors import FairwayError
 
 
@@ -36,24 +38,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _build(options: argparse.Namespace, say: Say) -> None:
-    from export.recipe import LITE, build, moderator  # noqa: PLC0415 - measuring a bundle takes no torch
+    from export.recipe import LITE, build, encoder  # noqa: PLC0415 - measuring a bundle takes no torch
+    from export.rotations import read_results  # noqa: PLC0415
 
-    # The exporter logs that optional packages, which no text model uses, are not installed.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    recipe = moderator(options.weights) if options.weights else LITE
+    weights = _train(options, say) if options.recipe else options.weights
+    recipe = encoder(weights) if weights else LITE
     out = options.out or Path("models") / recipe.name
-    bundle = build(options.data, out, recipe=recipe, created_at=options.created_at, say=say)
+    rotations = read_results(options.rotations) if options.rotations else ()
+    bundle = build(options.data, out, recipe=recipe, created_at=options.created_at, say=say, rotations=rotations)
     size = sum(entry.bytes for entry in bundle.manifest.files.values())
     say(f"wrote {bundle.path}, {size / 1e6:.2f} MB, {bundle.digest}")
+    say(f"not signed yet: look at {bundle.path / 'CARD.md'}, then `fairway bundle sign`")
+
+
+def _train(options: argparse.Namespace, say: Say) -> Path:
+    """Train by the recipe file, or go on; the file of weights."""
+    from export.train import MODEL, train  # noqa: PLC0415
+    from export.training.place import find_place  # noqa: PLC0415
+    from export.training.recipe import read_recipe  # noqa: PLC0415
+
+    recipe = read_recipe(options.recipe)
+    folder = options.work or folder_of(recipe.name)
+    train(options.data, folder, recipe, place=find_place(options.precision), say=say)
+    return Path(folder / MODEL)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fairway export", description=sys.modules[__name__].__doc__)
     commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("build", help="make the bundle of the lite model, or of trained weights")
+    command = commands.add_parser("build", help="make the bundle of the lite model, or of an encoder")
     command.set_defaults(run=_build)
     command.add_argument("--data", type=Path, required=True, help="folder with *.jsonl.gz of labelled texts")
-    command.add_argument("--weights", type=Path, help="what `train` wrote; without it, the lite model is trained")
+    model = command.add_mutually_exclusive_group()
+    model.add_argument("recipe", type=Path, nargs="?", help="a training recipe: train by it first, or go on with that")
+    model.add_argument("--weights", type=Path, help="what `train` wrote; without either, the lite model is trained")
+    command.add_argument("--work", type=Path, help="folder of that training; build/train/NAME by default")
+    add_precision(command)
+    command.add_argument("--rotations", type=Path, help="what `rotate` printed for the same recipe, for the card")
     command.add_argument("--out", type=Path, help="folder of the bundle, replaced; models/NAME by default")
     command.add_argument(
         "--created-at",
@@ -62,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         help="time written into the bundle, with its offset; set it to get the same bytes again",
     )
     add_training(commands)
+    add_importing(commands)
     add_measuring(commands)
     return parser
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from export import card_figures
 from export.sources import Source
-from stream.bundle.evaluation import Evaluation, Measurement
+from stream.bundle.evaluation import Evaluation
 from stream.bundle.manifest import TextInput, TrainingSource
 
 __all__ = ["write_card"]
@@ -42,7 +42,7 @@ positives or negatives, or 200 texts. The last column is the mean probability gi
 
 {overall}
 {more}
-### By role
+{left_out}### By role
 
 {by_role}
 
@@ -70,7 +70,7 @@ being right.
 Platt scaling with smoothed targets, per harm, on the human labels of the calibration split ({calibration_rows} texts in
 all). Silver labels are left out: a threshold derived from these histograms promises a rate of errors as people see
 them. The promise holds for content like the calibration split's.
-
+{within_roles}
 ## From training to serving
 
 Largest difference of a logit between the converted module and the ONNX file: {parity:.2g}, over {parity_texts:,} texts.
@@ -94,6 +94,12 @@ licence of the project that ships it.
 """
 
 
+_WITHIN_ROLES = """\
+It holds over all roles together, or within each under a policy with `risks_within: role`: items are counted by role as
+well. The map is one for all roles; how far off it is within each of them is in the table by role.
+"""
+
+
 def write_card(
     *,
     title: str,
@@ -104,11 +110,12 @@ def write_card(
     training_data: Sequence[TrainingSource],
     sources: Sequence[Source],
     figures: Iterable[str] = (),
+    within_roles: bool = False,
 ) -> str:
     """Write the model card in Markdown.
 
     `about` says what kind of model it is, `limits` what it cannot do, `sources` whom to attribute; `figures` are paths
-    of pictures in the bundle.
+    of pictures in the bundle, `within_roles` says that its calibration is by role too.
     """
     rows = evaluation.measurements
     human = [row for row in rows if row.labels == "human"]
@@ -117,17 +124,23 @@ def write_card(
         about=about,
         limits=limits,
         **model_input.model_dump(),
-        overall=_table((row for row in human if row.part == "all"), first="harm"),
+        overall=card_figures.table((row for row in human if row.part == "all"), first="harm"),
         more=card_figures.at_thresholds(evaluation, figures),
+        left_out=card_figures.left_out(evaluation.left_out),
         fairness=card_figures.fairness(evaluation.counterfactual),
-        by_role=_table((row for row in human if row.part.startswith("role=")), first="harm and role"),
-        by_source=_table(
-            (row for row in human if row.part.startswith("source=") and _published(row)), first="harm and source"
+        by_role=card_figures.table((row for row in human if row.part.startswith("role=")), first="harm and role"),
+        by_source=card_figures.table(
+            (row for row in human if row.part.startswith("source=") and card_figures.published(row)),
+            first="harm and source",
         ),
-        by_group=_table(
-            (row for row in human if row.part.startswith("group=") and _published(row)), first="harm and group"
+        by_group=card_figures.table(
+            (row for row in human if row.part.startswith("group=") and card_figures.published(row)),
+            first="harm and group",
         ),
-        silver=_table((row for row in rows if row.labels == "silver" and _published(row)), first="harm and part"),
+        silver=card_figures.table(
+            (row for row in rows if row.labels == "silver" and card_figures.published(row)), first="harm and part"
+        ),
+        within_roles=_WITHIN_ROLES if within_roles else "",
         parity=evaluation.conversion.parity_max_abs_logit,
         parity_texts=evaluation.conversion.parity_texts,
         change=", ".join(f"{h} {c:+.4f}" for h, c in evaluation.conversion.average_precision_change.items()),
@@ -146,33 +159,6 @@ def _flips(shares: dict[str, float] | None) -> str:
         return ""
     listed = ", ".join(f"{harm} {share:.2%}" for harm, share in shares.items())
     return f"\nDecisions that rounding turns round at the default thresholds, on the calibration split: {listed}."
-
-
-def _published(row: Measurement) -> bool:
-    return row.average_precision is not None
-
-
-def _table(rows: Iterable[Measurement], *, first: str) -> str:
-    head = [
-        f"| {first} | n | positives | prevalence | average precision | AUROC | ECE | ECE if perfect | harmless mean |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    return "\n".join(head + [_line(row) for row in rows])
-
-
-def _line(row: Measurement) -> str:
-    name = row.harm if row.part == "all" else f"{row.harm}, {row.part.partition('=')[2]}"
-    precision = (
-        f"{row.average_precision:.3f} ({row.average_precision_low:.3f} to {row.average_precision_high:.3f})"
-        if row.average_precision is not None
-        else "-"
-    )
-    figures = (
-        f"{figure:.3f}" if figure is not None else "-"
-        for figure in (row.auroc, row.ece, row.ece_null, row.harmless_mean)
-    )
-    prevalence = f"{row.positives / row.n:.3f}"
-    return f"| {name} | {row.n:,} | {row.positives:,} | {prevalence} | {precision} | {' | '.join(figures)} |"
 
 
 def _data_table(training_data: Sequence[TrainingSource], sources: dict[str, Source]) -> str:

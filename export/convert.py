@@ -1,25 +1,35 @@
-"""A torch module in, the bytes of an ONNX model out; any module that maps token ids and mask to logits."""
+"""A torch module in, the bytes of an ONNX model out; any module that maps token ids and mask, or pixels, to logits."""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from stream.scoring.tokenize import ModelInputs
 
-__all__ = ["IR_VERSION", "OPSET", "TorchModel", "convert", "operators"]
+__all__ = ["IR_VERSION", "OPSET", "TorchModel", "convert", "convert_images", "operators"]
 
 OPSET = 18
 """The lowest that PyTorch's exporter writes without converting down, and one that every supported runtime reads."""
 
 IR_VERSION = 10
 """Version of the file format, likewise: of 2024, so that an older runtime than the exporter's can load the file."""
+
+
+_NOISY = ("torch.onnx", "onnxscript")
+"""They log that optional packages are not installed, which no text model uses, and what they do not fold."""
+
+
+Finish = Callable[[onnx.ModelProto], object]
+"""Changes a converted model where it is."""
 
 
 class TorchModel:
@@ -35,22 +45,40 @@ class TorchModel:
         return np.asarray(logits.numpy(), dtype=np.float32)
 
 
-def convert(
-    module: nn.Module, *, output: str = "logits", finish: Callable[[onnx.ModelProto], object] | None = None
-) -> bytes:
+def convert(module: nn.Module, *, output: str = "logits", finish: Finish | None = None) -> bytes:
     """Convert `module` to one self-contained ONNX file with free numbers of rows and tokens, checked by `onnx`.
 
     `output` is the name of what it gives; `finish` may change the model before it is checked.
     """
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     ids = torch.full((2, 8), 1000, dtype=torch.int64)  # any two rows of words: both sizes are declared free below
     names = {0: torch.export.Dim("rows"), 1: torch.export.Dim("length")}
     same = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}  # found to be equal; naming them twice is warned about
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    return _export(module, inputs, dynamic_shapes=(names, same), output=output, finish=finish)
+
+
+def convert_images(module: nn.Module, *, height: int, width: int) -> bytes:
+    """The same for a module that takes `pixels` (n, 3, height, width) float32; only the number of rows is free."""
+    inputs = {"pixels": torch.zeros((2, 3, height, width))}
+    return _export(module, inputs, dynamic_shapes=({0: torch.export.Dim("rows")},))
+
+
+def _export(
+    module: nn.Module,
+    inputs: dict[str, Tensor],
+    *,
+    dynamic_shapes: tuple[dict[int, Any], ...],  # Any: whatever torch calls a shape
+    output: str = "logits",
+    finish: Finish | None = None,
+) -> bytes:
     program = torch.onnx.export(
         module.eval(),
-        (ids, torch.ones_like(ids)),
-        input_names=["input_ids", "attention_mask"],
+        tuple(inputs.values()),
+        input_names=list(inputs),
         output_names=[output],
-        dynamic_shapes=(names, same),
+        dynamic_shapes=dynamic_shapes,
         opset_version=OPSET,
         dynamo=True,
         verbose=False,

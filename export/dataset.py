@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from export.errors import ExportError
+from stream.bundle.manifest import TextForm
+from stream.scoring.form import compose
 
 __all__ = ["HARMS", "BadLine", "Dataset", "dataset_of", "join", "read_dataset"]
 
@@ -93,6 +95,10 @@ class Dataset:
     def human_labels(self) -> NDArray[np.float32]:
         """(n, h) float32: `labels`, NaN also where no person gave them."""
         return np.where(self.silver[:, None], np.float32(np.nan), self.labels)
+
+    def as_read(self, form: TextForm) -> list[str]:
+        """The n texts as a model of this form reads them, with role and prompt."""
+        return compose(form, self.texts, roles=self.roles.tolist(), prompts=self.prompts)
 
     def take(self, rows: NDArray[np.int64]) -> Dataset:
         """The rows of these numbers, in this order."""

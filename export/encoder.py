@@ -24,11 +24,13 @@ from torch import Tensor, nn
 
 from export.convertible import convertible
 from export.errors import ExportError
+from export.weights import SAFETENSORS, refuse_pickled
 
 __all__ = [
     "Encoder",
     "EncoderClassifier",
     "EncoderConfig",
+    "fresh_head",
     "load_classifier",
     "parameter_groups",
     "read_bert",
@@ -36,8 +38,6 @@ __all__ = [
     "save_classifier",
     "served",
 ]
-
-WEIGHTS = "model.safetensors"
 
 _HIDDEN = -1e4
 """Added to the attention score of padding: its weight is then exactly 0, in half precision too, and nothing is NaN."""
@@ -148,12 +148,7 @@ class EncoderClassifier(nn.Module):
         self.encoder = encoder
         self.hidden = hidden
         self.read_layers = layers
-        width = encoder.config.width * layers
-        steps: list[nn.Module] = [nn.Dropout(dropout)]
-        if hidden:
-            steps += [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout)]
-        self.head = nn.Sequential(*steps, nn.Linear(hidden or width, harms))
-        self.head.apply(_initialise)
+        self.head = fresh_head(encoder.config.width * layers, harms=harms, hidden=hidden, dropout=dropout)
 
     @property
     def harms(self) -> int:
@@ -172,6 +167,14 @@ class EncoderClassifier(nn.Module):
         # A matrix product per row: a sum over a whole call adds up in another order where the call is one row.
         means = [(shares[:, None, :] @ state).squeeze(1) for state in states]
         return means[0] if len(means) == 1 else torch.cat(means, dim=-1)
+
+
+def fresh_head(width: int, *, harms: int, hidden: int, dropout: float) -> nn.Sequential:
+    """Mean states (n, width) to logits (n, harms), by a layer of `hidden` between, or none where that is 0."""
+    steps: list[nn.Module] = [nn.Dropout(dropout)]
+    if hidden:
+        steps += [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout)]
+    return nn.Sequential(*steps, nn.Linear(hidden or width, harms)).apply(_initialise)
 
 
 def _initialise(module: nn.Module) -> None:
@@ -250,13 +253,13 @@ def read_bert(folder: Path, *, dropout: float = 0.1) -> Encoder:
     Raises `ExportError` where the model is another one than this encoder can be, or has no safetensors.
     """
     config = _read_config(folder / "config.json")
-    weights = _read_weights(folder / WEIGHTS)
+    weights = _read_weights(folder / SAFETENSORS)
     prefix = "bert." if "bert.embeddings.LayerNorm.weight" in weights else ""
     encoder = Encoder(config, dropout=dropout)
     try:
         encoder.load_state_dict(_from_bert({name.removeprefix(prefix): w for name, w in weights.items()}, config))
     except (KeyError, RuntimeError) as error:
-        raise ExportError(f"{folder / WEIGHTS} is not the BERT model of its config.json: {error}") from None
+        raise ExportError(f"{folder / SAFETENSORS} is not the BERT model of its config.json: {error}") from None
     return encoder
 
 
@@ -313,12 +316,7 @@ def _refuse_other_model(config: _BertConfig, path: Path) -> None:
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
-    pickled = sorted(file.name for file in (*path.parent.glob("*.bin"), *path.parent.glob("*.pt")))
-    if not path.exists() and pickled:
-        raise ExportError(
-            f"{path.parent} has its weights in {pickled[0]} only, a pickle, which can run any code when it is read; "
-            f"convert it to {path.name} where it may, with the safetensors package"
-        )
+    refuse_pickled(path.parent)
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping

@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.items import Items
-from export.metrics import Confusion, Interval, Ranking, average_precision, confusion, macro_f1, reliability
+from export.metrics import (
+    MIN_CALIBRATION_ITEMS,
+    Confusion,
+    Interval,
+    Ranking,
+    average_precision,
+    confusion,
+    macro_f1,
+    reliability,
+)
 from export.resample import bootstrap, effective_size
 from stream.bundle.evaluation import ANY_HARM, Estimate, Macro, Measurement
 from stream.fairness.intervals import wilson
@@ -31,14 +40,9 @@ __all__ = [
 _MIN_POSITIVES = 30
 """With fewer positives (or negatives) a ranking figure is mostly chance, and is not published [S02]."""
 
-_MIN_ITEMS = 200
-"""With fewer items even a perfect model's calibration error is above 0.06, and the error is not published [S07]."""
-
 MAX_NAMES = 200
 """Sources, groups or locales that are measured apart, the most frequent: names come from the data, which may hold any
 number of them, and each costs some thousand resamples."""
-
-_ALARM = 3  # standard deviations [S07]
 
 Floats = NDArray[np.floating]
 Labelled = Literal["human", "silver"]
@@ -91,7 +95,7 @@ def enough_to_rank(labels: Floats, clusters: NDArray[np.int64]) -> bool:
 
 def enough_to_bin(clusters: NDArray[np.int64]) -> bool:
     """Whether there are 200 different texts."""
-    return len(np.unique(clusters)) >= _MIN_ITEMS
+    return len(np.unique(clusters)) >= MIN_CALIBRATION_ITEMS
 
 
 def _is_enough(mask: NDArray[np.bool_], clusters: NDArray[np.int64]) -> bool:
@@ -173,7 +177,7 @@ def _measure_part(
         harmless_mean=float(scores[harmless].mean()) if enough_harmless else None,
         ece=_clip(binned.error()) if binned else None,
         ece_null=_clip(binned.null_mean()) if binned else None,
-        ece_alarm=_clip(binned.null_mean() + _ALARM * binned.null_spread()) if binned else None,
+        ece_alarm=_clip(binned.alarm()) if binned else None,
     )
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from export.curves import HarmCurves
 from stream.bundle.evaluation import Counterfactual, TermFairness
 
-__all__ = ["draw_precision_recall", "draw_reliability", "draw_terms"]
+__all__ = ["draw_all", "draw_precision_recall", "draw_reliability", "draw_terms"]
 
 MAX_LINES = 8
 """Lines in one panel, those of the most texts: more colours than that nobody tells apart."""
@@ -32,6 +32,15 @@ _STYLE: dict[Any, Any] = {  # Any: matplotlib types its keys as a list of every 
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _COLUMNS = 4
 _PANEL = (2.9, 2.7)  # inches
+
+
+def draw_all(drawn: Sequence[HarmCurves], measured: Counterfactual | None) -> dict[str, bytes]:
+    """The pictures of a bundle by file name; those of identity terms where they were measured."""
+    files = {
+        "figures/precision_recall.svg": draw_precision_recall(drawn),
+        "figures/reliability.svg": draw_reliability(drawn),
+    }
+    return files if measured is None else {**files, "figures/identity_terms.svg": draw_terms(measured)}
 
 
 def draw_precision_recall(drawn: Sequence[HarmCurves], *, kind: str = "all") -> bytes:

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from export.convert import IR_VERSION, OPSET
+from export.convertible import MOST_BY_ROW
 from export.encoder import EncoderClassifier
 from export.quantise import quantise_table
 
@@ -157,12 +158,12 @@ def _pool(graph: _Graph, output: str) -> str:
 
 
 def _head(graph: _Graph, head: nn.Sequential) -> None:
-    """The layers of the head on `pooled`, in float32."""
+    """The layers of the head on `pooled`, in float32; large weights are rounded to 8 bits, as for the CPU."""
     layers = [layer for layer in head if isinstance(layer, nn.Linear)]
     read = "pooled"
     for number, layer in enumerate(layers):
         final = number == len(layers) - 1
-        weight = graph.constant(f"head.{number}.weight", layer.weight.detach().cpu().numpy().T)
+        weight = _head_weight(graph, f"head.{number}.weight", layer.weight.detach().cpu().numpy())
         bias = graph.constant(f"head.{number}.bias", layer.bias.detach().cpu().numpy())
         graph.add("MatMul", [read, weight], f"head.{number}.product")
         output = "logits" if final else f"head.{number}"
@@ -171,3 +172,15 @@ def _head(graph: _Graph, head: nn.Sequential) -> None:
         else:
             graph.add("BiasGelu", [f"head.{number}.product", bias], output, domain=RUNTIME)
         read = output
+
+
+def _head_weight(graph: _Graph, name: str, weight: NDArray[np.float32]) -> str:
+    """The weights (h, k) as a matrix (k, h); where they are rounded, the runtime multiplies them out once, at load."""
+    if weight.size <= MOST_BY_ROW:
+        return graph.constant(name, weight.T)
+    wholes, steps = quantise_table(weight)
+    graph.constant(f"{name}.wholes", wholes.T)
+    graph.constant(f"{name}.steps", steps.T.astype(np.float32))
+    graph.add("Cast", [f"{name}.wholes"], f"{name}.floats", to=TensorProto.FLOAT)
+    graph.add("Mul", [f"{name}.floats", f"{name}.steps"], name)
+    return name

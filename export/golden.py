@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, Literal
 
 import numpy as np
 
 from export.errors import ExportError
-from stream.bundle import Bundle
+from export.golden_images import golden_images
+from stream.bundle import Bundle, ImageInput
 from stream.bundle.golden import Golden
 from stream.scoring.golden import golden_logits
 from stream.scoring.opening import open_scorer
@@ -44,19 +45,18 @@ TEXTS: Final = (
 def make_golden(bundle: Bundle, tolerance: Mapping[Literal["cpu", "cuda"], float] = TOLERANCE) -> Golden:
     """Score the golden events with the CPU artefact. Raises `ExportError` where the model cannot score one of them."""
     scorer = open_scorer(bundle, provider="cpu", max_batch_tokens=4096)
+    given = bundle.manifest.input
+    contents = _with_images(given) if given.kind == "image" else _with_texts(bundle.manifest.roles)
     events = tuple(
-        json.dumps(
-            {"id": f"golden-{number}", "created_at": "2026-01-01T00:00:00Z", "role": role, "text": text},
-            ensure_ascii=False,
-        )
-        for number, (role, text) in enumerate(TEXTS)
-        if role in bundle.manifest.roles
+        json.dumps({"id": f"golden-{number}", "created_at": "2026-01-01T00:00:00Z"} | content, ensure_ascii=False)
+        for number, content in enumerate(contents)
     )
     logits = golden_logits(scorer, events)
     if not np.isfinite(logits).all():
+        what = "small image" if given.kind == "image" else "short sentence"
         raise ExportError(
-            "the model gives no logits for a short sentence, or cannot read it whole: export it again; a language "
-            "model that does not answer the question needs the wording of its card, or a lower min_answer_mass"
+            f"the model gives no logits for a {what}, or cannot read it whole: export it again; a language model that "
+            "does not answer the question needs the wording of its card, or a lower min_answer_mass"
         )
     return Golden(
         made_with=f"onnxruntime {_onnxruntime_version()} on cpu",
@@ -64,6 +64,14 @@ def make_golden(bundle: Bundle, tolerance: Mapping[Literal["cpu", "cuda"], float
         events=events,
         logits=tuple(tuple(round(value, 6) for value in row) for row in logits.astype(float).tolist()),
     )
+
+
+def _with_texts(roles: Collection[str]) -> list[dict[str, object]]:
+    return [{"role": role, "text": text} for role, text in TEXTS if role in roles]
+
+
+def _with_images(given: ImageInput) -> list[dict[str, object]]:
+    return [{"role": "output", "image": golden.image.model_dump(exclude_none=True)} for golden in golden_images(given)]
 
 
 def _onnxruntime_version() -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,7 +21,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from export.dataset import BadLine
 from export.errors import ExportError
 
-__all__ = ["MAX_ROWS", "LabelledRow", "Unusable", "read_rows"]
+__all__ = ["MAX_ROWS", "LabelledRow", "Numbered", "Unusable", "bounded", "chunks", "named_first", "read_rows"]
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
 """Longest line read: four times the largest record that Kafka takes by default. What is longer is skipped."""
@@ -105,6 +106,28 @@ def read_rows(paths: Sequence[Path], unusable: Unusable) -> Iterator[Numbered]:
             raise ExportError(f"cannot read {path}: {error.strerror}; check --data") from None
     for path in files:
         yield from _read_file(path, unusable)
+
+
+def bounded(rows: Iterable[Numbered]) -> Iterator[Numbered]:
+    """The same rows; `ExportError` where they are more than one evaluation can hold."""
+    for count, numbered in enumerate(rows):
+        if count == MAX_ROWS:
+            raise ExportError(f"more than {MAX_ROWS:,} labelled texts: give fewer files, or a sample of them")
+        yield numbered
+
+
+def chunks(rows: Iterator[Numbered], size: int) -> Iterator[list[Numbered]]:
+    """The same rows, `size` at a time."""
+    while chunk := list(islice(rows, size)):
+        yield chunk
+
+
+def named_first(unusable: Unusable) -> str:
+    """The first line that could not be used, for the end of an error; nothing where there is none."""
+    if not unusable.named:
+        return ""
+    bad = unusable.named[0]
+    return f"; the first is line {bad.line} of {bad.file}: {bad.why}"
 
 
 def _files(path: Path) -> list[Path]:

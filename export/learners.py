@@ -16,11 +16,10 @@ from export.logits import text_logits
 from export.progress import Say
 from export.rotations import Fold, Learner
 from export.tokens import build_moderator_tokenizer, build_tokenizer
-from export.train import train_on
+from export.train import STATES, train_on
 from export.training.place import Place
 from export.training.recipe import TrainingRecipe
 from stream.bundle import TextInput
-from stream.scoring.form import compose
 from stream.scoring.tokenize import WindowTokenizer
 
 __all__ = ["encoder_learner", "lite_learner"]
@@ -62,10 +61,11 @@ def encoder_learner(
             encoder=read_minilm(),
             place=place,
             folder=folder / fold.rotation.name,
+            states=folder / STATES,
             say=say,
         )
         measured = data.take(np.concatenate([fold.validation, fold.left_out]))
-        texts = compose(recipe.form, measured.texts, roles=measured.roles.tolist(), prompts=measured.prompts)
-        return text_logits(TorchModel(served(trained.model)), reader.read(texts), harms=len(HARMS))
+        windows = reader.read(measured.as_read(recipe.form))
+        return text_logits(TorchModel(served(trained.model)), windows, harms=len(HARMS))
 
     return learn

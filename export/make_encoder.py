@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, ValidationError
 
+from export.calibrate import calibrate, calibrator_of
 from export.convert import TorchModel, convert
 from export.dataset import HARMS
 from export.encoder import load_classifier, served
+from export.errors import ExportError
 from export.fused import fuse
-from export.logits import Model, first_window_calls
+from export.logits import Model, first_window_calls, text_logits
 from export.making import Made, Make, Material
-from export.parity import check_parity
+from export.parity import MAX_FLIPS, Flips, check_parity, count_flips
 from export.progress import Say
-from export.quantise import quantise
+from export.quantise import quantise_until
+from export.thresholds import as_logits, default_thresholds
+from export.train import FIGURES
+from export.training import TrainingRecipe
 from stream.scoring.session import open_session, reads_tokens
 from stream.scoring.tokenize import ModelInputs, TokenWindows
 
-__all__ = ["ABOUT", "LIMITS", "make_encoder"]
+__all__ = ["ABOUT", "LIMITS", "Training", "make_encoder", "training_of"]
 
 ABOUT = """\
 A transformer of six layers, all-MiniLM-L6-v2 trained on for six harms, with products of 8 bits for the CPU and of half
@@ -38,31 +46,80 @@ LIMITS = """\
 - Refusals and other harmless answers to harmful questions are suspected more than other harmless text.
 - Disguised words are read where the tokenizer undoes the disguise, and can be disguised in other ways."""
 
-PARITY_CALLS = 24
-"""Calls of up to 16,384 tokens: a few thousand texts of every length, in a minute or two."""
+PARITY_CALLS = 16
+"""Calls of up to 2,048 tokens: some hundred texts of every length, in ten seconds."""
 
-SAMPLE_CALLS = 4
+SAMPLE_CALLS = 16
 """Calls that say how large the channels are: some hundred texts are enough."""
 
+Logits = NDArray[np.float32]
+
 _CPU_FILE, _CUDA_FILE = "cpu-int8.onnx", "cuda-fp16.onnx"
+
+
+class Training(BaseModel):
+    """What has to be known of `training.json`, which `fairway export train` leaves beside the weights."""
+
+    recipe: TrainingRecipe
+    rows_by_source: dict[str, Annotated[int, Field(ge=1)]]
 
 
 def make_encoder(weights: Path) -> Make:
     """Convert the trained encoder and head in the file `weights`, as `fairway export train` leaves them."""
 
     def make(material: Material, say: Say) -> Made:
-        trained = load_classifier(weights)
+        trained, learnt_from = load_classifier(weights), training_of(weights).rows_by_source
         model = served(trained)
         say("converting to ONNX")
         reference = open_session(content := convert(model), "cpu", signature=reads_tokens(len(HARMS)))
         say("comparing the converted model with its module")
         sample = list(_spread(material.calibrating.windows, PARITY_CALLS))
         parity = check_parity(_run(TorchModel(model), sample), _run(reference, sample))
-        say("rounding to 8 bits")
-        small = quantise(content, _spread(material.learning.windows, SAMPLE_CALLS))
-        return Made({"cpu": (_CPU_FILE, small), "cuda": (_CUDA_FILE, fuse(trained))}, reference, parity)
+        calibrating = material.calibrating
+        say(f"scoring {len(calibrating.data)} texts before rounding")
+        expected = text_logits(reference, calibrating.windows, harms=len(HARMS))
+
+        def acceptable(small: bytes) -> bool:
+            session = open_session(small, "cpu", signature=reads_tokens(len(HARMS)))
+            found = text_logits(session, calibrating.windows, harms=len(HARMS))
+            flips = _flips(expected, found, calibrating.data.human_labels)
+            say(f"rounding to 8 bits turns at most {flips.worst:.2%} of the decisions on a harm round")
+            return flips.worst <= MAX_FLIPS
+
+        small, kept = quantise_until(content, list(_spread(material.learning.windows, SAMPLE_CALLS)), acceptable)
+        if kept:
+            say(f"kept {len(kept)} matrix products in float32: {', '.join(map(str, kept))}")
+        artefacts: dict[Literal["cpu", "cuda"], tuple[str, bytes]] = {
+            "cpu": (_CPU_FILE, small),
+            "cuda": (_CUDA_FILE, fuse(trained)),
+        }
+        return Made(artefacts, reference, expected, parity, learnt_from)
 
     return make
+
+
+def _flips(expected: Logits, found: Logits, labels: NDArray[np.float32]) -> Flips:
+    """At the thresholds that a bundle of the rounded model would have by default."""
+    calibration = calibrate(found, labels, harms=HARMS, split="the same", created_at=datetime.now(UTC))
+    thresholds = default_thresholds(calibration, HARMS)
+    return count_flips(expected, found, as_logits(thresholds.act_at, calibrator_of(calibration, HARMS)))
+
+
+def training_of(weights: Path) -> Training:
+    """How the weights in this file came about. Raises `ExportError` where nothing beside them says so."""
+    figures = weights.with_name(FIGURES)
+    try:
+        return Training.model_validate_json(figures.read_bytes())
+    except OSError as error:
+        raise ExportError(
+            f"cannot read {figures}: {error.strerror}; `fairway export train` writes it beside the weights, and it "
+            "says how and from what they were learnt"
+        ) from None
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        raise ExportError(
+            f"{figures}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}; train the model again"
+        ) from None
 
 
 def _run(model: Model, calls: list[ModelInputs]) -> NDArray[np.float32]:

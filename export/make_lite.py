@@ -31,7 +31,13 @@ def make_lite(training: lite.Training) -> Make:
             text_logits(one, material.calibrating.windows, harms=len(HARMS))
             for one in (TorchModel(candidate.served), converted)
         )
-        return Made({"cpu": (_FILE, model)}, TorchModel(candidate.trained), check_parity(module, artefact))
+        trained = TorchModel(candidate.trained)
+        return Made(
+            {"cpu": (_FILE, model)},
+            trained,
+            text_logits(trained, material.calibrating.windows, harms=len(HARMS)),
+            check_parity(module, artefact),
+        )
 
     return make
 

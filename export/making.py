@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from export.dataset import Dataset
 from export.logits import Model
 from export.parity import Parity
@@ -41,8 +44,12 @@ class Made:
     """File name and content by execution provider."""
     reference: Model
     """The model before its weights were rounded."""
+    reference_logits: NDArray[np.float32]
+    """What it gives the texts to calibrate on, (t, h)."""
     parity: Parity
     """How closely the converted model agrees with the module it was converted from."""
+    learnt_from: Mapping[str, int] | None = None
+    """Texts by source, where they are others than the texts to learn from in `Material`."""
 
 
 Make = Callable[[Material, Say], Made]

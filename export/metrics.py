@@ -12,6 +12,7 @@ from export.resample import Interval, bootstrap
 
 __all__ = [
     "CALIBRATION_BINS",
+    "MIN_CALIBRATION_ITEMS",
     "Confusion",
     "Curve",
     "Interval",
@@ -30,6 +31,11 @@ __all__ = [
 ]
 
 CALIBRATION_BINS = 15  # the usual number; with 1024 bins every bin is nearly empty and the error is all noise
+
+MIN_CALIBRATION_ITEMS = 200
+"""With fewer items even a perfect model's calibration error is above 0.06, and the error is not published [S07]."""
+
+_ALARM = 3  # standard deviations [S07]
 
 Floats = NDArray[np.floating]
 
@@ -241,6 +247,10 @@ class Reliability:
     def null_spread(self) -> float:
         """The standard deviation of `error` for a perfect model."""
         return float(np.sqrt((1 - 2 / np.pi) * self.variance.sum()) / self.n.sum())
+
+    def alarm(self) -> float:
+        """Three standard deviations above `null_mean`: a larger error is none that chance makes."""
+        return self.null_mean() + _ALARM * self.null_spread()
 
 
 def reliability(probabilities: Floats, labels: Floats) -> Reliability:

@@ -8,15 +8,17 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Literal
 
 from export.errors import ExportError
 from export.golden import TOLERANCE, make_golden
-from stream.bundle import Bundle, Manifest, UnsafeSkipSignature, load
-from stream.bundle.manifest import MANIFEST_NAME, FileEntry
+from stream.bundle import Bundle, Manifest, ModelInput, UnsafeSkipSignature, load
+from stream.bundle.manifest import MANIFEST_NAME, SCHEMA_VERSION, FileEntry, Role, TrainingSource
 
-__all__ = ["CALIBRATION", "CARD", "EVALUATION", "GOLDEN", "TOKENIZER", "entries", "pack"]
+__all__ = ["CALIBRATION", "CARD", "EVALUATION", "GOLDEN", "TOKENIZER", "entries", "manifest_of", "pack"]
 
 TOKENIZER = "tokenizer.json"
 CALIBRATION = "calibration.json"
@@ -31,6 +33,38 @@ def entries(files: Mapping[str, bytes]) -> dict[str, FileEntry]:
         name: FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
         for name, content in sorted(files.items())
     }
+
+
+def manifest_of(
+    files: Mapping[str, bytes],
+    *,
+    name: str,
+    version: str,
+    created_at: datetime,
+    harms: tuple[str, ...],
+    roles: tuple[Role, ...],
+    model_input: ModelInput,
+    artefacts: Mapping[Literal["cpu", "cuda"], str],
+    training_data: tuple[TrainingSource, ...] = (),
+) -> Manifest:
+    """The manifest of `files`, which are named as every export here names them."""
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=name,
+        version=version,
+        created_at=created_at,
+        harms=harms,
+        roles=roles,
+        input=model_input,
+        artefacts=dict(artefacts),
+        tokenizer=TOKENIZER if TOKENIZER in files else None,
+        calibration=CALIBRATION,
+        evaluation=EVALUATION,
+        card=CARD,
+        training_data=training_data,
+        code_version=f"fairway {installed_version('fairway')}",
+        files=entries(files),
+    )
 
 
 def pack(

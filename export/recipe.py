@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Literal
 
@@ -25,30 +24,30 @@ from export.curves import curves
 from export.dataset import HARMS, Dataset, read_dataset
 from export.errors import ExportError
 from export.evaluate import average_precision_change, measure, measure_macro
-from export.figures import draw_precision_recall, draw_reliability, draw_terms
+from export.figures import draw_all
 from export.items import items_of
 from export.logits import Model, text_logits
 from export.make_encoder import ABOUT as ENCODER_ABOUT
 from export.make_encoder import LIMITS as ENCODER_LIMITS
-from export.make_encoder import make_encoder
+from export.make_encoder import make_encoder, training_of
 from export.make_lite import make_lite
 from export.making import Made, Make, Material, Part
-from export.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, entries, pack
+from export.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, manifest_of, pack
 from export.parity import Flips, check_flips, count_flips
 from export.progress import Say
-from export.sources import Source, licence_of
+from export.rotations import Figure, RotationResult
+from export.sources import licence_of
 from export.splits import Splits, split
-from export.thresholds import default_thresholds
+from export.thresholds import as_logits, default_thresholds
 from export.tokens import build_moderator_tokenizer, build_tokenizer
-from stream.bundle import Bundle, Manifest, TextInput
-from stream.bundle.evaluation import Conversion, Evaluation
-from stream.bundle.manifest import SCHEMA_VERSION, Role, TrainingSource
+from stream.bundle import Bundle, TextInput
+from stream.bundle.evaluation import Conversion, Estimate, Evaluation, LeftOut
+from stream.bundle.manifest import Role, TrainingSource
 from stream.scoring.form import compose
 from stream.scoring.session import open_session, reads_tokens
 from stream.scoring.tokenize import WindowTokenizer
-from stream.uncertainty.calibration import Calibrator
 
-__all__ = ["LITE", "Recipe", "build", "moderator"]
+__all__ = ["LITE", "Recipe", "build", "encoder"]
 
 _CALIBRATED_ON = "calibration: 15 % of the texts, by digest; human labels only"
 
@@ -90,28 +89,40 @@ LITE = Recipe(
 )
 
 
-def moderator(weights: Path) -> Recipe:
-    """The default moderator, from weights that `fairway export train` has made."""
+def encoder(weights: Path) -> Recipe:
+    """An encoder, the default moderator say, from weights that `fairway export train` has made by a recipe file.
+
+    Raises `ExportError` where nothing says how the weights came about.
+    """
+    trained_by = training_of(weights).recipe
     return Recipe(
-        name="moderator",
+        name=trained_by.name,
         version="1",
         about=ENCODER_ABOUT,
         limits=ENCODER_LIMITS,
-        input=_INPUT,
+        input=_INPUT.model_copy(update={"form": trained_by.form}),
         tokenizer=build_moderator_tokenizer,
         make=make_encoder(weights),
         max_false_positive_gap=MAX_GAP,
     )
 
 
-def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: Say) -> Bundle:
-    """Build the bundle `out` from the labelled texts in the folder `data`.
+def build(
+    data: Path,
+    out: Path,
+    *,
+    recipe: Recipe,
+    created_at: datetime,
+    say: Say,
+    rotations: Sequence[RotationResult] = (),
+) -> Bundle:
+    """Build the bundle `out` from the labelled texts in the folder `data`; its card shows how `rotations` went.
 
     The same data, recipe, time and machine give the same bytes. Raises `ExportError` where data or model do not allow a
     bundle, naming what to mend.
     """
     dataset = read_dataset(data)
-    sources = licence_of(dataset.sources)
+    licence_of(dataset.sources)  # before anything is made of texts that nobody may use
     splits = split(dataset.texts)
     _tell(dataset, splits, say)
     _refuse_empty(splits)
@@ -132,10 +143,11 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
         harms=HARMS,
         split=_CALIBRATED_ON,
         created_at=created_at,
+        roles=calibrating.data.roles,
     )
     calibrator = calibrator_of(calibration, HARMS)
     thresholds = default_thresholds(calibration, HARMS)
-    flips = _flips(recipe, made, calibrating, calibrating_logits, (calibrator, thresholds.act_at))
+    flips = _flips(recipe, made, calibrating_logits, as_logits(thresholds.act_at, calibrator))
 
     say("evaluating")
     items = items_of(testing.data, calibrator.apply(logits), thresholds.act_at)
@@ -149,12 +161,7 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
                 prompts=[None] * len(sentences),
             )
         )
-        probabilities = calibrator.apply(text_logits(session, windows, harms=len(HARMS)))
-        return Answers(
-            probability=probabilities.max(axis=1),
-            flagged=np.asarray((probabilities >= thresholds.act_at).any(axis=1)),
-            not_allowed=np.asarray((probabilities >= thresholds.allow_below).any(axis=1)),
-        )
+        return thresholds.answers(calibrator.apply(text_logits(session, windows, harms=len(HARMS))))
 
     counterfactual = measure_counterfactual(answer, load_templates())
     if recipe.max_false_positive_gap is not None:
@@ -167,8 +174,8 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
         macro=measure_macro(items, harms=HARMS),
         act_at=dict(zip(HARMS, thresholds.act_at.tolist(), strict=True)),
         counterfactual=counterfactual,
+        left_out=tuple(map(_left_out, rotations)),
     )
-    drawn = curves(items, harms=HARMS)
     return _pack(
         out,
         recipe,
@@ -177,13 +184,10 @@ def build(data: Path, out: Path, *, recipe: Recipe, created_at: datetime, say: S
             TOKENIZER: tokenizer,
             CALIBRATION: calibration.model_dump_json().encode(),
             EVALUATION: evaluation.model_dump_json().encode(),
-            "figures/precision_recall.svg": draw_precision_recall(drawn),
-            "figures/reliability.svg": draw_reliability(drawn),
-            "figures/identity_terms.svg": draw_terms(counterfactual),
+            **draw_all(curves(items, harms=HARMS), counterfactual),
         },
         evaluation=evaluation,
-        training_data=_count_rows(learning.data, sources),
-        sources=sources,
+        training_data=_training_data(made, learning.data),
         created_at=created_at,
         artefacts={provider: name for provider, (name, _) in made.artefacts.items()},
     )
@@ -204,25 +208,18 @@ def _refuse_empty(splits: Splits) -> None:
 
 
 def _read(reader: WindowTokenizer, model_input: TextInput, data: Dataset) -> Part:
-    texts = compose(model_input.form, data.texts, roles=data.roles.tolist(), prompts=data.prompts)
-    return Part(reader.read(texts), data)
+    return Part(reader.read(data.as_read(model_input.form)), data)
 
 
 def _logits(model: Model, part: Part) -> Logits:
     return text_logits(model, part.windows, harms=len(HARMS))
 
 
-def _flips(
-    recipe: Recipe, made: Made, part: Part, logits: Logits, thresholds: tuple[Calibrator, NDArray[np.float64]]
-) -> Flips:
-    """Count the decisions that rounding turns round at the default thresholds; the gate, where the recipe has one."""
-    calibrator, act_at = thresholds
-    with np.errstate(divide="ignore"):  # a harm that is never acted on has its threshold at infinity
-        at = ((np.log(act_at) - np.log1p(-act_at) - calibrator.b) / calibrator.a).tolist()
-    reference = _logits(made.reference, part)
+def _flips(recipe: Recipe, made: Made, logits: Logits, cuts: Sequence[float]) -> Flips:
+    """Count the decisions that rounding turns round at `cuts`, in logits; the gate, where the recipe has one."""
     if recipe.gates_flips:
-        return check_flips(reference, logits, at, harms=HARMS)
-    return count_flips(reference, logits, at)
+        return check_flips(made.reference_logits, logits, cuts, harms=HARMS)
+    return count_flips(made.reference_logits, logits, cuts)
 
 
 def _conversion(made: Made, flips: Flips, logits: Logits, testing: Part) -> Conversion:
@@ -237,10 +234,27 @@ def _conversion(made: Made, flips: Flips, logits: Logits, testing: Part) -> Conv
     )
 
 
-def _count_rows(data: Dataset, sources: Sequence[Source]) -> tuple[TrainingSource, ...]:
+def _left_out(result: RotationResult) -> LeftOut:
+    def estimate(figure: Figure) -> Estimate:
+        return Estimate(value=figure.average_precision, low=figure.low, high=figure.high)
+
+    return LeftOut(
+        rotation=result.rotation,
+        harms={figure.harm: estimate(figure) for figure in result.harms},
+        any_harm=estimate(result.any_harm) if result.any_harm else None,
+        false_positive_rate=result.false_positive_rate,
+        harmless=result.harmless,
+    )
+
+
+def _training_data(made: Made, learning: Dataset) -> tuple[TrainingSource, ...]:
+    rows = made.learnt_from
+    if rows is None:
+        names, counts = np.unique(learning.sources, return_counts=True)
+        rows = dict(zip(names.tolist(), counts.tolist(), strict=True))
     return tuple(
-        TrainingSource(source=source.name, licence=source.licence, rows=int((data.sources == source.name).sum()))
-        for source in sources
+        TrainingSource(source=source.name, licence=source.licence, rows=rows[source.name])
+        for source in licence_of(rows)
     )
 
 
@@ -251,7 +265,6 @@ def _pack(
     *,
     evaluation: Evaluation,
     training_data: tuple[TrainingSource, ...],
-    sources: Sequence[Source],
     created_at: datetime,
     artefacts: Mapping[Literal["cpu", "cuda"], str],
 ) -> Bundle:
@@ -263,25 +276,20 @@ def _pack(
         model_input=recipe.input,
         evaluation=evaluation,
         training_data=training_data,
-        sources=sources,
+        sources=licence_of(used.source for used in training_data),
         figures=[name for name in files if name.startswith("figures/")],
+        within_roles=True,
     )
     files = {**files, CARD: card.encode()}
-    manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
+    manifest = manifest_of(
+        files,
         name=recipe.name,
         version=recipe.version,
         created_at=created_at,
         harms=HARMS,
         roles=_ROLES,
-        input=recipe.input,
-        artefacts=dict(artefacts),
-        tokenizer=TOKENIZER,
-        calibration=CALIBRATION,
-        evaluation=EVALUATION,
-        card=CARD,
+        model_input=recipe.input,
+        artefacts=artefacts,
         training_data=training_data,
-        code_version=f"fairway {installed_version('fairway')}",
-        files=entries(files),
     )
     return pack(out, manifest, files=files)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from export.balance import first_of_each_source
 from export.dataset import HARMS, Dataset
@@ -19,7 +21,19 @@ from export.errors import ExportError
 from export.metrics import average_precision, average_precision_interval
 from export.splits import Splits, text_digest
 
-__all__ = ["ROTATIONS", "Figure", "Fold", "Learner", "Rotation", "RotationResult", "fold", "macro", "measure", "rotate"]
+__all__ = [
+    "ROTATIONS",
+    "Figure",
+    "Fold",
+    "Learner",
+    "Rotation",
+    "RotationResult",
+    "fold",
+    "macro",
+    "measure",
+    "read_results",
+    "rotate",
+]
 
 MIN_LABELS = 30
 """Fewer harmful or harmless labels than this and a harm has no figure in a rotation [S02]."""
@@ -128,6 +142,9 @@ class RotationResult:
         return float(np.mean([figure.average_precision for figure in self.harms]))
 
 
+_RESULT = TypeAdapter(RotationResult)
+
+
 def fold(data: Dataset, splits: Splits, rotation: Rotation) -> Fold:
     """Lay a rotation over the data. Raises `ExportError` where a source it leaves out is not there."""
     missing = sorted(set(rotation.left_out) - set(np.unique(data.sources).tolist()))
@@ -168,6 +185,23 @@ def measure(data: Dataset, laid: Fold, logits: Logits) -> RotationResult:
         false_positive_rate=float((largest[at:][harmless] > threshold).mean()) if harmless.any() else None,
         harmless=int(harmless.sum()),
     )
+
+
+def read_results(path: Path) -> tuple[RotationResult, ...]:
+    """Read what `fairway export rotate` wrote, a JSON line per rotation; raise `ExportError` naming a wrong line."""
+    results = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ExportError(f"cannot read {path}: {error.strerror}; `fairway export rotate` writes such a file") from None
+    for number, line in enumerate(lines, start=1):
+        try:
+            results.append(_RESULT.validate_json(line))
+        except ValidationError as error:
+            problem = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(map(str, problem["loc"]))
+            raise ExportError(f"line {number} of {path} is no result of a rotation: {where} {problem['msg']}") from None
+    return tuple(results)
 
 
 def macro(results: Sequence[RotationResult]) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 from export.counterfactual import Answers, Sentence
 from export.dataset import BadLine
 from export.errors import ExportError
-from export.items import Items, Names, any_harm, cluster, length_bucket
-from export.labelled import MAX_ROWS, LabelledRow, Numbered, Unusable, read_rows
+from export.items import Items
+from export.label_columns import LabelColumns
+from export.labelled import LabelledRow, Numbered, Unusable, bounded, chunks, named_first, read_rows
 from export.progress import Say
 from export.splits import SPLIT_NAMES, SplitName, split
 from stream import wiring
@@ -150,14 +150,15 @@ def score(judges: Sequence[Judge], paths: Sequence[Path], *, part: str | None, s
     `test` is what it has not seen. Raises `ExportError` where nothing is left to measure or there are too many rows.
     """
     unusable = Unusable()
-    rows = _bounded(_of_part(read_rows(paths, unusable), part))
+    rows = bounded(_of_part(read_rows(paths, unusable), part))
     columns = _Columns(judges)
-    for number, chunk in enumerate(_chunks(rows, _SLICE)):
+    for number, chunk in enumerate(chunks(rows, _SLICE)):
         columns.add(chunk, unusable)
         if number % _SAY_EVERY == _SAY_EVERY - 1:
-            say(f"scored {len(columns.ids):,} texts")
-    if not columns.ids:
-        raise ExportError(f"no labelled text could be used, {unusable.count} lines could not{_first(unusable)}")
+            say(f"scored {len(columns.labels):,} texts")
+    if not len(columns.labels):
+        why = named_first(unusable) or "; is the split right?"
+        raise ExportError(f"no labelled text could be used, {unusable.count} lines could not{why}")
     return columns.result(unusable)
 
 
@@ -165,18 +166,9 @@ class _Columns:
     """Grows with every slice; texts are let go of."""
 
     def __init__(self, judges: Sequence[Judge]) -> None:
-        self.ids: list[str] = []
         self._judges = judges
-        self._harms = tuple(dict.fromkeys(harm for judge in judges for harm in judge.harms))
         self._decided: list[list[Decided]] = [[] for _ in judges]
-        self._labels: list[list[float]] = []
-        self._unsafe: list[float] = []
-        self._silver: list[bool] = []
-        self._clusters: list[int] = []
-        self._names: dict[str, list[str]] = {kind: [] for kind in ("role", "source", "locale", "length")}
-        self._groups: list[tuple[str, ...]] = []
-        self._interned: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._unknown: set[str] = set()
+        self.labels = LabelColumns(tuple(dict.fromkeys(harm for judge in judges for harm in judge.harms)))
 
     def add(self, chunk: Sequence[Numbered], unusable: Unusable) -> None:
         """Score a slice with every judge and keep what all of them could score."""
@@ -189,62 +181,25 @@ class _Columns:
         for so_far, (decided, _) in zip(self._decided, outcomes, strict=True):
             so_far.append(Decided(decided.probabilities[kept], decided.selections[kept], decided.actions[kept]))
         for row in kept.tolist():
-            self._keep(chunk[row])
-
-    def _keep(self, numbered: Numbered) -> None:
-        row = numbered.row
-        source = row.source or numbered.file.partition(".")[0]
-        self.ids.append(row.id or f"{numbered.file}:{numbered.line}")
-        self._labels.append([_number(row.labels.get(harm)) for harm in self._harms])
-        self._unknown.update(harm for harm in row.labels if harm not in self._harms and len(self._unknown) < _MAX_NAMES)
-        self._unsafe.append(_number(row.unsafe))
-        self._silver.append(row.silver)
-        self._clusters.append(cluster(row.text))
-        self._groups.append(self._interned.setdefault(row.groups, row.groups))
-        names = {
-            "role": row.role,
-            "source": source,
-            "locale": row.locale or "unknown",
-            "length": length_bucket(row.text),
-        }
-        for kind, name in names.items():
-            self._names[kind].append(self._interned.setdefault((name,), (name,))[0])
+            self.labels.add(chunk[row])
 
     def result(self, unusable: Unusable) -> Scored:
         """The columns of everything that was kept."""
-        labels = np.array(self._labels, dtype=np.float32)
-        unsafe = np.array(self._unsafe, dtype=np.float32)
+        labels = self.labels.table()
         decided = tuple(
             Decided(*(np.concatenate([getattr(part, name) for part in parts]) for name in Decided.__slots__))
             for parts in self._decided
         )
-        kinds = {kind: Names.of(names) for kind, names in self._names.items()}
         return Scored(
-            ids=tuple(self.ids),
+            ids=labels.ids,
             items=tuple(
-                Items(
-                    probabilities=of.probabilities,
-                    labels=labels[:, [self._harms.index(harm) for harm in judge.harms]],
-                    any_harm=any_harm(labels, unsafe),
-                    flagged=of.flagged,
-                    silver=np.array(self._silver),
-                    clusters=np.array(self._clusters, dtype=np.int64),
-                    kinds=kinds,
-                    groups=tuple(self._groups),
-                )
+                labels.items(of.probabilities, of.flagged, harms=judge.harms)
                 for judge, of in zip(self._judges, decided, strict=True)
             ),
             decided=decided,
             unusable=unusable,
-            labels_unknown=tuple(sorted(self._unknown)),
+            labels_unknown=self.labels.unknown,
         )
-
-
-_MAX_NAMES = 64  # label names that are remembered as unknown: as many as a bundle may have harms
-
-
-def _number(label: int | None) -> float:
-    return np.nan if label is None else float(label)
 
 
 def _of_part(rows: Iterable[Numbered], part: str | None) -> Iterator[Numbered]:
@@ -257,22 +212,3 @@ def _of_part(rows: Iterable[Numbered], part: str | None) -> Iterator[Numbered]:
     for numbered in rows:
         if len(getattr(split([numbered.row.text]), names[part])):
             yield numbered
-
-
-def _bounded(rows: Iterable[Numbered]) -> Iterator[Numbered]:
-    for count, numbered in enumerate(rows):
-        if count == MAX_ROWS:
-            raise ExportError(f"more than {MAX_ROWS:,} labelled texts: give fewer files, or a sample of them")
-        yield numbered
-
-
-def _chunks(rows: Iterator[Numbered], size: int) -> Iterator[list[Numbered]]:
-    while chunk := list(islice(rows, size)):
-        yield chunk
-
-
-def _first(unusable: Unusable) -> str:
-    if not unusable.named:
-        return "; is the split right?"
-    bad = unusable.named[0]
-    return f"; the first is line {bad.line} of {bad.file}: {bad.why}"

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from export.counterfactual import Answers
 from stream.bundle.calibration import CalibrationFile
+from stream.uncertainty.calibration import Calibrator
 from stream.uncertainty.risk import NotEnoughLabels, act_at, allow_below
 
-__all__ = ["FALSE_BLOCK_RATE", "MISS_RATE", "Thresholds", "default_thresholds"]
+__all__ = ["FALSE_BLOCK_RATE", "MISS_RATE", "Thresholds", "as_logits", "default_thresholds"]
 
 FALSE_BLOCK_RATE = 0.005
 """Of harmless content, at most this share is acted on: what the policy that ships states for most harms."""
@@ -26,6 +28,14 @@ class Thresholds:
     act_at: NDArray[np.float64]
     allow_below: NDArray[np.float64]
 
+    def answers(self, probabilities: NDArray[np.float64]) -> Answers:
+        """What is done with n sentences of these probabilities, (n, h)."""
+        return Answers(
+            probability=probabilities.max(axis=1),
+            flagged=np.asarray((probabilities >= self.act_at).any(axis=1)),
+            not_allowed=np.asarray((probabilities >= self.allow_below).any(axis=1)),
+        )
+
 
 def default_thresholds(calibration: CalibrationFile, harms: tuple[str, ...]) -> Thresholds:
     """Thresholds from the default risks and the calibration histograms, as a policy would derive them.
@@ -37,6 +47,13 @@ def default_thresholds(calibration: CalibrationFile, harms: tuple[str, ...]) -> 
     upper = [_or(act_at(np.array(one.harmless), false_block_rate=FALSE_BLOCK_RATE), 1.0) for one in histograms]
     lower = [_or(allow_below(np.array(one.harmful), miss_rate=MISS_RATE), 0.0) for one in histograms]
     return Thresholds(np.array(upper), np.minimum(lower, upper))
+
+
+def as_logits(thresholds: NDArray[np.float64], calibrator: Calibrator) -> list[float]:
+    """Where the h thresholds lie before calibration; infinite for a harm that is never, or always, acted on."""
+    with np.errstate(divide="ignore"):
+        before = (np.log(thresholds) - np.log1p(-thresholds) - calibrator.b) / calibrator.a
+    return [float(value) for value in before]
 
 
 def _or(threshold: float | NotEnoughLabels, otherwise: float) -> float:

@@ -27,15 +27,16 @@ from export.splits import split
 from export.tokens import build_moderator_tokenizer
 from export.training.examples import Examples, keep_rows, make_examples
 from export.training.place import Place
-from export.training.probe import fit_head, frozen_states
+from export.training.probe import fit_heads, frozen_states
 from export.training.recipe import Functional, TrainingRecipe, Tune
 from export.training.tune import fine_tune
 from stream.scoring.tokenize import WindowTokenizer
 
-__all__ = ["FIGURES", "MODEL", "Trained", "train", "train_on"]
+__all__ = ["FIGURES", "MODEL", "STATES", "Trained", "train", "train_on"]
 
 MODEL = "model.safetensors"
 FIGURES = "training.json"
+STATES = "states.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,16 @@ def train(data: Path, out: Path, recipe: TrainingRecipe, *, place: Place, say: S
     say(f"read {len(dataset)} labelled texts of {len(np.unique(dataset.sources))} sources: {splits.sizes()}")
     for bad in dataset.bad:
         say(f"left out line {bad.line} of {bad.file}: {bad.why}")
-    trained = train_on(dataset, splits.train, recipe, encoder=read_minilm(), place=place, folder=out, say=say)
+    trained = train_on(
+        dataset,
+        splits.train,
+        recipe,
+        encoder=read_minilm(),
+        place=place,
+        folder=out,
+        states=out / STATES,
+        say=say,
+    )
     save_classifier(trained.model, out / MODEL)
     (out / FIGURES).write_text(json.dumps(trained.figures, indent=1) + "\n", encoding="utf-8")
     say(f"wrote {out / MODEL} and {out / FIGURES}")
@@ -71,9 +81,13 @@ def train_on(
     encoder: Encoder,
     place: Place,
     folder: Path,
+    states: Path,
     say: Say,
 ) -> Trained:
-    """Train `encoder` and a new head on these rows of `data`, keeping what it needs to go on in `folder`."""
+    """Train `encoder` and a new head on these rows of `data`, keeping what it needs to go on in `folder`.
+
+    `states` is the file of the untouched encoder's states, which several trainings may share.
+    """
     rows = keep_rows(data, rows, recipe.balance)
     if not len(rows):
         raise ExportError("none of the texts to train on has a label")
@@ -84,12 +98,14 @@ def train_on(
     examples = _examples(learnt, recipe, tokenizer, recipe.max_tokens)
     torch.manual_seed(recipe.seed)
     head = recipe.head
-    model = EncoderClassifier(encoder, harms=len(HARMS), hidden=head.hidden, layers=head.layers, dropout=head.dropout)
+    model = EncoderClassifier(
+        encoder, harms=len(HARMS), hidden=head.hidden * head.members, layers=head.layers, dropout=head.dropout
+    )
 
     started = time.monotonic()
-    states = frozen_states(model.to(place.device), examples, place, cache=folder / "states.safetensors", say=say)
+    frozen = frozen_states(model.to(place.device), examples, place, cache=states, say=say)
     model.cpu()
-    loss = fit_head(model.head, states, examples, recipe.probe, seed=recipe.seed)
+    loss = fit_heads(model, frozen, examples, recipe)
     figures: dict[str, object] = {
         "recipe": recipe.model_dump(mode="json"),
         "device": place.device.type,

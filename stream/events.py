@@ -80,9 +80,11 @@ class FailCondition(IntEnum):
     SCORER_ERROR = 0
     """The model failed on this event alone."""
     UNSUPPORTED = 1
-    """The event has a part (an image, say) that the bundle cannot look at."""
+    """The event has a part that the bundle cannot look at: an image or a text for a model of the other, an image by its
+    address alone, or one that no decoder reads."""
     TRUNCATED = 2
-    """The text is longer than the bundle reads; what was read looked harmless or undecided."""
+    """The content is longer, larger or smaller than what the bundle reads: not all of a text or of an image's frames
+    was read, or too little of an image; what was read looked harmless or undecided."""
     EXPIRED = 3
     """The event is older than the policy's `max_age_s`."""
 
@@ -262,7 +264,8 @@ class Scores:
     """What the model says about m events, before calibration.
 
     `logits` is (m, h) float32, the maximum over windows, NaN in rows that were not scored; `conditions` is (m,) uint8,
-    a mask of `FailCondition` bits; `windows` is (m,) int16, how many overlapping windows each text was read in.
+    a mask of `FailCondition` bits; `windows` is (m,) int16, how many overlapping windows each text was read in, or how
+    many pieces of an image were looked at.
     """
 
     logits: NDArray[np.float32]

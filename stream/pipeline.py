@@ -57,7 +57,7 @@ class Pipeline:
         events, rejected = self.decoder.decode(records, now=now)
         scores = self.scorer.score(events)
         probabilities = self.calibrator.apply(scores.logits)
-        rulesets = policy.resolve(events.surfaces, events.locales)
+        rulesets = policy.resolve(events.surfaces, events.roles, events.locales)
         act_at, allow_below = policy.act_at.take(rulesets, axis=0), policy.allow_below.take(rulesets, axis=0)
         selections = select(probabilities, act_at, allow_below)
         conditions = scores.conditions | _expired(events, policy, now=now)

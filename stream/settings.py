@@ -174,7 +174,10 @@ class Settings(BaseModel):
         16384, ge=128, le=1_048_576, description="Token budget of one model call, padding included."
     )
     max_windows: int = Field(
-        8, ge=1, le=256, description="Windows a long text is read in; the rest is not read and the decision says so."
+        8,
+        ge=1,
+        le=256,
+        description="Windows a long text is read in, or frames of an animation; what is left out, the decision says.",
     )
     policy_reload_s: float = Field(2.0, gt=0, le=3600, description="The policy file is looked at this often.")
     bundle_reload_s: float = Field(

@@ -282,7 +282,9 @@ class Reload:
 
 def refuse_old(settings: Settings, model: Model, policy: CompiledPolicy) -> None:
     """Raise `BundleError` where the model was calibrated longer ago than the policy allows."""
-    refuse_old_calibration(policy, model.calibrated_at, now=datetime.now(UTC), bundle=str(settings.bundle))
+    is_fitted = any(harm.is_fitted for harm in model.calibration.values())
+    now, bundle = datetime.now(UTC), str(settings.bundle)
+    refuse_old_calibration(policy, model.calibrated_at, now=now, bundle=bundle, is_fitted=is_fitted)
 
 
 def _stub_calibration() -> Mapping[str, HarmCalibration]:

@@ -31,12 +31,13 @@ MAX_PROBLEMS = 40
 
 FieldPath = tuple[str | int, ...]
 S = TypeVar("S", bound=BaseModel)
-What = Literal["policy", "mapping", "recipe", "template file", "templates"]
+What = Literal["policy", "mapping", "recipe", "label map", "template file", "templates"]
 
 _ERRORS: Mapping[What, type[ConfigError]] = {
     "policy": PolicyError,
     "mapping": MappingError,
     "recipe": RecipeError,
+    "label map": ConfigError,
     "template file": ConfigError,
     "templates": ConfigError,
 }

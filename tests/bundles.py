@@ -18,7 +18,18 @@ from stream.bundle.manifest import MANIFEST_NAME
 from stream.bundle.sign import sign
 from stream.bundle.signature import Signer
 
-__all__ = ["KEYS", "LITE", "TRUST", "UNSIGNED", "copy_of_lite", "edit_manifest", "lite", "replace_listed", "signer"]
+__all__ = [
+    "KEYS",
+    "LITE",
+    "TRUST",
+    "UNSIGNED",
+    "copy_of_lite",
+    "edit_manifest",
+    "lite",
+    "replace_listed",
+    "signer",
+    "trust_own_key",
+]
 
 ROOT = Path(__file__).parents[1]
 LITE = ROOT / "models" / "lite"

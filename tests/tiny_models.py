@@ -1,11 +1,9 @@
-"""Tiny language models of random weights: saved as checkpoints, imported, packed and signed, and asked directly."""
+"""Tiny language models of random weights: saved as checkpoints, imported, and asked directly."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +26,11 @@ from transformers import (
 
 from export.importing.imported import Imported
 from export.importing.policy import import_policy
-from export.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, entries, pack
-from stream.bundle import Manifest
-from stream.bundle.sign import sign
 from stream.events import EventBatch
-from tests.bundles import signer
 from tests.causal import questions_yaml, tokenizer_of
 from tests.records import batch_of
 
-__all__ = ["MODELS", "SIZES", "Oracle", "checkpoint", "events", "imported_from", "packed", "question"]
+__all__ = ["MODELS", "SIZES", "Oracle", "checkpoint", "events", "imported_from", "question"]
 
 SIZES: dict[str, Any] = {
     "vocab_size": 480,
@@ -83,43 +77,6 @@ def imported_from(folder: Path, **changes: Any) -> Imported:
     questions = folder / "questions.yaml"
     questions.write_text(yaml.safe_dump(questions_yaml(**changes), sort_keys=False))
     return import_policy(folder, questions, lambda _: None)
-
-
-def packed(imported: Imported, folder: Path) -> Path:
-    """A signed bundle of it whose calibration says nothing."""
-    assert imported.tokenizer is not None
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    empty = {"bins": 1024, "harmful": [0] * 1024, "harmless": [0] * 1024}
-    harm = {"a": 1, "b": 0, "n_harmful": 0, "n_harmless": 0, "ece": 0, "ece_null": 0, "histogram": empty}
-    calibration = {"schema_version": 1, "created_at": now.isoformat(), "split": "none"}
-    files = {
-        **dict(imported.artefacts.values()),
-        **imported.files,
-        TOKENIZER: imported.tokenizer,
-        CALIBRATION: json.dumps(calibration | {"harms": dict.fromkeys(imported.harms, harm)}).encode(),
-        EVALUATION: b"{}",
-        CARD: imported.about.encode(),
-    }
-    manifest = Manifest(
-        schema_version=1,
-        name="tiny",
-        version="1",
-        created_at=now,
-        harms=imported.harms,
-        roles=imported.roles,
-        input=imported.input,
-        artefacts={provider: name for provider, (name, _) in imported.artefacts.items()},
-        tokenizer=TOKENIZER,
-        calibration=CALIBRATION,
-        evaluation=EVALUATION,
-        card=CARD,
-        training_data=(),
-        code_version="test",
-        files=entries(files),
-    )
-    pack(folder, manifest, files=files)
-    sign(folder, signer())
-    return folder
 
 
 def events(*texts: str, role: str = "prompt", prompt: str | None = None) -> EventBatch:

@@ -13,7 +13,7 @@ from export.progress import Say
 from export.rotations import ROTATIONS, rotate
 from export.splits import split
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "add_precision", "folder_of"]
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -22,12 +22,14 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.set_defaults(run=_train)
     command.add_argument("recipe", type=Path, help="a training recipe, such as export/recipes/moderator.yaml")
     _add_data(command)
-    _add_place(command, out="folder of weights, figures and checkpoints")
+    command.add_argument("--out", type=Path, help="folder of weights and checkpoints; build/train/NAME by default")
+    add_precision(command)
     command = commands.add_parser("rotate", help="leave sources out in turn, train, and measure on them")
     command.set_defaults(run=_rotate)
     command.add_argument("recipe", type=Path, nargs="?", help="a training recipe; without one, the lite model")
     _add_data(command)
-    _add_place(command, out="folder of checkpoints, one below it per rotation")
+    command.add_argument("--out", type=Path, help="folder of one folder per rotation; build/rotations/NAME by default")
+    add_precision(command)
     names = [rotation.name for rotation in ROTATIONS]
     command.add_argument("--only", nargs="+", choices=names, help="these rotations instead of all")
 
@@ -37,7 +39,14 @@ def _train(options: argparse.Namespace, say: Say) -> None:
     from export.training.place import find_place  # noqa: PLC0415
     from export.training.recipe import read_recipe  # noqa: PLC0415
 
-    train(options.data, options.out, read_recipe(options.recipe), place=find_place(options.precision), say=say)
+    recipe = read_recipe(options.recipe)
+    out = options.out or folder_of(recipe.name)
+    train(options.data, out, recipe, place=find_place(options.precision), say=say)
+
+
+def folder_of(name: str) -> Path:
+    """Where the training by the recipe of this name is, and can go on, if nothing else was said."""
+    return Path("build/train") / name
 
 
 def _rotate(options: argparse.Namespace, say: Say) -> None:
@@ -52,12 +61,13 @@ def _rotate(options: argparse.Namespace, say: Say) -> None:
     if options.recipe is None:
         learner = lite_learner(data, lite.Training(), model_input=LITE.input, say=say)
     else:
+        recipe = read_recipe(options.recipe)
         learner = encoder_learner(
             data,
-            read_recipe(options.recipe),
+            recipe,
             model_input=LITE.input,
             place=find_place(options.precision),
-            folder=options.out,
+            folder=options.out or Path("build/rotations") / recipe.name,
             say=say,
         )
     rotations = [rotation for rotation in ROTATIONS if not options.only or rotation.name in options.only]
@@ -71,8 +81,8 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", type=Path, required=True, help="folder with *.jsonl.gz of labelled texts")
 
 
-def _add_place(command: argparse.ArgumentParser, *, out: str) -> None:
-    command.add_argument("--out", type=Path, default=Path("build/train"), help=out)
+def add_precision(command: argparse.ArgumentParser) -> None:
+    """Add the choice of precision to train in."""
     command.add_argument(
         "--precision",
         choices=("auto", "fp32", "bf16"),

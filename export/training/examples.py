@@ -13,7 +13,6 @@ from export.dataset import Dataset
 from export.errors import ExportError
 from export.training.recipe import Balance
 from stream.bundle.manifest import TextForm
-from stream.scoring.form import compose
 from stream.scoring.tokenize import TokenWindows, WindowTokenizer
 
 __all__ = ["Examples", "keep_rows", "make_examples"]
@@ -58,7 +57,7 @@ def make_examples(data: Dataset, balance: Balance, form: TextForm, reader: Windo
     targets = np.nan_to_num(data.labels)
     drawn = np.where(data.silver, np.float32(balance.silver_smoothing), np.float32(0))[:, None]
     return Examples(
-        windows=reader.read(compose(form, data.texts, roles=data.roles.tolist(), prompts=data.prompts)),
+        windows=reader.read(data.as_read(form)),
         targets=np.asarray(targets + drawn * (_ONE_HALF - targets), dtype=np.float32),
         weights=np.asarray(_class_balanced(_row_weights(data, balance)[:, None] * known, targets, balance), np.float32),
     )

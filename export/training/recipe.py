@@ -25,6 +25,8 @@ class Head(Section):
     layers: Annotated[int, Field(ge=1, le=48)] = 1
     """The mean states of so many layers are read side by side, the last ones."""
     dropout: Share = 0.1
+    members: Annotated[int, Field(ge=1, le=16)] = 1
+    """So many heads are fitted, that differ in their seeds, and their logits averaged: as one head so much wider."""
 
 
 class Balance(Section):

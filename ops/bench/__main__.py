@@ -39,10 +39,10 @@ REPORT = Path("build/bench.json")
 LOAD_S = 10
 """Seconds of load per latency figure: enough for a hundred samples beyond the 99th percentile at 1,000/s."""
 POLICY = "ops/policies/default.yaml"
-LITE = Path("models/lite")
+LITE, MODERATOR = Path("models/lite"), Path("models/moderator")
 
-FAST, STOCK, SLOW = 600_000, 60_000, 30_000
-"""Events per run: a few seconds each for what is fast, ten for stock Faust."""
+FAST, STOCK, SLOW, ENCODER = 600_000, 60_000, 30_000, 12_000
+"""Events per run: a few seconds each for what is fast, ten for stock Faust, twenty for an encoder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ TARGETS = (
     Target("full_vs_faust", "whole pipeline with the stub ÷ the same in stock Faust", 8),
     Target("lite_vs_alone", "models/lite through Kafka ÷ the libraries tokenising and running alone", 0.7),
     Target("lite_vs_scorer", "models/lite through Kafka ÷ our own scorer alone, which reads words by memory", 0.0),
+    Target("moderator_vs_alone", "models/moderator through Kafka ÷ the libraries tokenising and running alone", 0.95),
     Target("two_workers_vs_one", "two workers ÷ one, bound by latency", 1.7),
 )
 
@@ -202,6 +203,7 @@ def measure(bench: Bench, rounds: int) -> dict[str, float]:
     short = bench.fill("short", FAST, median_words=9)
     stock = bench.fill("stock", STOCK, median_words=9)
     real = bench.fill("real", FAST // 4, median_words=18)
+    encoder = bench.fill("encoder", ENCODER, median_words=18)
     slow = int(SLOW * bench.scale)
     ratios: dict[str, list[float]] = {target.key: [] for target in TARGETS}
     rates: dict[str, list[float]] = {}
@@ -215,6 +217,8 @@ def measure(bench: Bench, rounds: int) -> dict[str, float]:
         lite = bench.rate("full-fairway", "real", real, bundle="models/lite")
         alone = bare_loop(LITE, sample, batch=1024)
         scorer = scorer_loop(LITE, sample, batch=1024)
+        moderator = bench.rate("full-fairway", "encoder", encoder, bundle=str(MODERATOR))
+        moderator_alone = bare_loop(MODERATOR, sample[:2048], batch=1024)
         one = bench.rate_of_group("slow-fairway", slow, workers=1)
         two = bench.rate_of_group("slow-fairway", slow, workers=2)
         for name, value in {
@@ -226,6 +230,8 @@ def measure(bench: Bench, rounds: int) -> dict[str, float]:
             "lite": lite,
             "lite_alone": alone,
             "lite_scorer": scorer,
+            "moderator": moderator,
+            "moderator_alone": moderator_alone,
             "slow_one_worker": one,
             "slow_two_workers": two,
         }.items():
@@ -236,6 +242,7 @@ def measure(bench: Bench, rounds: int) -> dict[str, float]:
         ratios["full_vs_faust"].append(full / faust_full)
         ratios["lite_vs_alone"].append(lite / alone)
         ratios["lite_vs_scorer"].append(lite / scorer)
+        ratios["moderator_vs_alone"].append(moderator / moderator_alone)
         ratios["two_workers_vs_one"].append(two / one)
     results = {key: median(values) for key, values in (ratios | rates).items()}
     return results | _memory(bench) | _latency(bench, results["full_per_s"])

@@ -1,6 +1,6 @@
 """Read, verify and describe a model bundle: the folder that export writes and the service trusts."""
 
-from stream.bundle.calibration import Calibration, HarmCalibration
+from stream.bundle.calibration import Calibration, HarmCalibration, RoleCalibration
 from stream.bundle.describe import BundleDescription, HarmDescription, describe
 from stream.bundle.load import Bundle, load
 from stream.bundle.manifest import ImageInput, Manifest, ModelInput, PolicyInput, TextInput
@@ -19,6 +19,7 @@ __all__ = [
     "Manifest",
     "ModelInput",
     "PolicyInput",
+    "RoleCalibration",
     "TextInput",
     "Trust",
     "TrustedKeys",

@@ -18,6 +18,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "Gap",
+    "LeftOut",
     "Macro",
     "Measurement",
     "TermFairness",
@@ -190,6 +191,19 @@ class Conversion(_Strict):
     """By harm, on the calibration split: share of texts that quantisation puts on the other side of `act_at`."""
 
 
+class LeftOut(_Strict):
+    """How the same way of training did on sources that it was kept from: what another origin costs."""
+
+    rotation: str
+    """Name of the group of sources."""
+    harms: Annotated[dict[str, Estimate], Field(min_length=1)]
+    """Average precision of the harms that had labels enough, with its 95 % interval."""
+    any_harm: Estimate | None
+    false_positive_rate: Share | None
+    """Of the harmless texts, at the threshold that flags 5 % of those of the sources that were learnt from."""
+    harmless: Rows
+
+
 class Evaluation(_Strict):
     """The whole of `evaluation.json`."""
 
@@ -202,6 +216,8 @@ class Evaluation(_Strict):
     act_at: dict[str, Share] | None = None
     """By harm: the threshold of the rates and of F1; see the card for where it is from."""
     counterfactual: Counterfactual | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    """Of other trainings by the same recipe, one per rotation; not of the model in this bundle, which saw them all."""
 
 
 def parse_evaluation(content: bytes, *, name: str) -> Evaluation:

@@ -47,7 +47,7 @@ SCHEMA_VERSION: Final = 1
 MANIFEST_NAME = "manifest.json"
 
 MAX_JSON_BYTES = 4 * 1024 * 1024
-"""Largest JSON file of a bundle. Six harms with full histograms are 40 kB; this allows a hundred times that."""
+"""Largest JSON file of a bundle. Six harms with full histograms by role are 200 kB; this allows twenty times that."""
 
 MAX_FILE_BYTES = 2**31 - 1
 """Largest file of a bundle. A model is one protobuf message, which cannot be longer."""
@@ -57,6 +57,9 @@ MAX_BUNDLE_BYTES = 2**32
 
 MAX_FILES = 64
 """Most files in a bundle: two artefacts, four JSON files, a card and generous room, so that a scan is bounded."""
+
+MAX_PIECE_PIXELS = 2**25
+"""Pixels of all pieces of one image together, 100 MB: 8 frames of 1024 x 1024 in 4 pieces."""
 
 _SHOWN = 3  # problems named in one error: enough to see a pattern, short enough for a log line
 
@@ -140,7 +143,10 @@ class PolicyInput(_Strict):
 
 
 class ImageInput(_Strict):
-    """How an image becomes rows of a model: in which size, cut how, and in what numbers."""
+    """How an image becomes rows of a model: in which size, cut how, and in what numbers.
+
+    It is turned as its EXIF says and read as RGB, alpha on white. What a piece has beyond the image is black.
+    """
 
     kind: Literal["image"]
     height: Annotated[int, Field(ge=8, le=2048)]
@@ -148,20 +154,32 @@ class ImageInput(_Strict):
     resize: Literal["stretch", "shorter_side", "none"]
     """To the model's size whatever the shape; until the shorter side is `resize_to` and then cut; or only cut."""
     resize_to: Annotated[int, Field(ge=8, le=4096)] | None = None
+    """With `stretch`, both sides become this and are then cut."""
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    """As Pillow does it: where an image becomes smaller, every pixel of it counts."""
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Taken from red, green and blue in [0, 1]."""
     deviation: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """And then they are divided by this."""
     crops: Annotated[int, Field(ge=1, le=5)] = 1
     """Pieces of a larger image that are scored: the centre, then the corners; their probabilities are averaged."""
+    max_frames: Annotated[int, Field(ge=1, le=64)] = 8
+    """Frames of an animation that the evaluation looked at, at most; the score is that of the worst of them."""
 
     @model_validator(mode="after")
     def _check_sizes(self) -> ImageInput:
-        if (self.resize == "shorter_side") != (self.resize_to is not None):
-            raise ValueError("resize_to belongs to resize shorter_side, and to that alone")
+        if self.resize == "shorter_side" and self.resize_to is None:
+            raise ValueError("resize shorter_side needs resize_to")
+        if self.resize == "none" and self.resize_to is not None:
+            raise ValueError("resize_to belongs to a model whose images are resized")
+        if self.resize_to is not None and self.resize_to < max(self.height, self.width):
+            raise ValueError("resize_to must be at least height and width, which are cut out of it")
+        if self.crops > 1 and self.resize == "stretch" and self.resize_to is None:
+            raise ValueError("crops belong to a model whose images are cut")
         if min(self.deviation) <= 0:
             raise ValueError("deviation must be above 0")
+        if self.height * self.width * self.crops * self.max_frames > MAX_PIECE_PIXELS:
+            raise ValueError(f"height x width x crops x max_frames must be at most {MAX_PIECE_PIXELS}")
         return self
 
 

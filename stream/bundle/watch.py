@@ -9,6 +9,7 @@ from stream.bundle.load import look
 from stream.bundle.manifest import MANIFEST_NAME, MAX_JSON_BYTES
 from stream.bundle.signature import SIGNATURE_NAME
 from stream.errors import BundleError
+from stream.settled import Settled
 
 __all__ = ["SETTLE_S", "BundleWatch"]
 
@@ -26,25 +27,18 @@ class BundleWatch:
     def __init__(self, path: Path) -> None:
         """Take what lies there now for known: so make this before that is loaded, or a change meanwhile is missed."""
         self._path = path
-        self._seen, self._since = self._state(), float("-inf")
-        self._judged: str | None = self._seen
+        self._settled = Settled(self._state(), settle_s=SETTLE_S)
 
     def look(self, now: float) -> bool:
         """Whether there is something to judge: once for each change, when it has stood still for `SETTLE_S`.
 
         `now` is seconds on any clock that does not go backwards. After a refusal, the old content counts as a change.
         """
-        seen = self._state()
-        if seen != self._seen:
-            self._seen, self._since = seen, now
-        if seen == self._judged or now - self._since < SETTLE_S:
-            return False
-        self._judged = seen
-        return True
+        return self._settled.is_due(self._state(), now)
 
     def reconsider(self) -> None:
         """Judge what lies there once more: what was held against it has changed, such as the policy."""
-        self._judged = None
+        self._settled.reconsider()
 
     def _state(self) -> str:
         state = hashlib.sha256()

@@ -111,8 +111,14 @@ def _facts(description: BundleDescription) -> list[tuple[str, str]]:
         ("providers", ", ".join(description.providers)),
         ("roles", ", ".join(description.roles)),
         ("reads", description.reads),
-        ("trained on", f"{description.training_rows} texts from {description.training_sources} sources"),
+        ("trained on", _training(description)),
     ]
+
+
+def _training(description: BundleDescription) -> str:
+    if not description.training_sources:
+        return "what nobody has stated: it was imported"
+    return f"{description.training_rows} texts from {description.training_sources} sources"
 
 
 def _harms(description: BundleDescription) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

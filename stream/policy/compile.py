@@ -4,6 +4,10 @@ A threshold given as a risk is derived from the calibration histogram of its har
 model separates a harm so well that `allow_below` comes out above `act_at`, both risks hold at any one cut between the
 two, and there is nothing to abstain on. The cut is then `act_at`, the lowest: it misses least, and acts on harmless
 content no more than was stated. Only where `allow_below` was given directly is that kept and becomes the cut.
+
+A threshold that is to keep a risk within a role is derived from that role's items. Where it has too few, the items of
+all roles stand in for them: a policy has to work with any bundle, and what is known of all content is the next best
+thing [S15]. `Risk` says where that is so.
 """
 
 from __future__ import annotations
@@ -16,17 +20,18 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.bundle.calibration import HarmCalibration
+from stream.bundle.calibration import HarmCalibration, RoleCalibration
 from stream.events import Action, FailCondition
-from stream.policy.compiled import Basis, CompiledPolicy
+from stream.policy.compiled import Basis, CompiledPolicy, Risk
 from stream.policy.document import FailRule, PolicyDocument, parse
 from stream.policy.overlay import Ruleset, Stated, count_combinations, lay_over
-from stream.uncertainty.risk import NotEnoughLabels, act_at, allow_below
+from stream.uncertainty.risk import NotEnoughLabels, act_at, allow_below, items_needed_within
 from stream.yamlfile import Document, FieldPath, Problem, did_you_mean, load
 
 __all__ = ["compile_policy"]
 
-# Every combination of a surface and a locale is looked at, 0.1 ms each with a hundred overlays; 4096 is 64 of either.
+# Every combination of a surface, a role and a locale is looked at, 0.1 ms each with a hundred overlays; 4096 is 32 each
+# of surfaces and locales where roles are told apart, 64 where not.
 MAX_COMBINATIONS = 4096
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -62,6 +67,7 @@ def compile_policy(
         digest=document.digest,
         harms=tuple(calibration),
         rulesets=tuple(ruleset.name for ruleset in rulesets),
+        roles=tuple(ruleset.role for ruleset in rulesets),
         actions=tuple(str(action) for action in policy.severity),
         act_at=_table([[rule.act_at for rule in row] for row in rules], np.float64),
         allow_below=_table([[rule.allow_below for rule in row] for row in rules], np.float64),
@@ -87,20 +93,28 @@ class _Rule:
     basis: Basis
 
 
+@dataclass(frozen=True, slots=True)
+class _Threshold:
+    """A threshold, and the risk it was derived from unless it was given itself."""
+
+    value: float
+    risk: Risk | None = None
+
+
 class _Thresholds:
     """Turns what is stated into rules, deriving each risk once, and keeps the problems met on the way."""
 
     def __init__(self, document: Document, calibration: Mapping[str, HarmCalibration]) -> None:
         self.problems: list[Problem] = []
         self._document = document
-        self._harmful = {harm: np.asarray(measured.harmful) for harm, measured in calibration.items()}
-        self._harmless = {harm: np.asarray(measured.harmless) for harm, measured in calibration.items()}
-        self._derived: dict[tuple[str, str, float], float | NotEnoughLabels] = {}
+        self._calibration = calibration
+        self._derived: dict[tuple[str, str, float, str | None], _Threshold | NotEnoughLabels] = {}
 
     def rule(self, harm: str, ruleset: Ruleset) -> _Rule:
         stated = ruleset.harms[harm]
         lower, upper = stated["lower"], stated["upper"]
-        low, high = self._value(harm, lower), self._value(harm, upper)
+        below, above = (self._threshold(harm, part, ruleset.role) for part in (lower, upper))
+        low, high = below.value, above.value
         crossed = low > high
         if crossed and (lower.field, upper.field) == ("allow_below", "act_at"):
             where = f"`act_at` {high:g} on line {self._document.line(upper.path)}"
@@ -112,31 +126,47 @@ class _Thresholds:
             allow_below=low,
             action=Action(str(stated["action"].value)),
             abstain=Action(str(stated["abstain"].value)) if "abstain" in stated else Action.REVIEW,
-            basis=Basis(
-                miss_rate=float(lower.value) if lower.field == "miss_rate" else None,
-                false_block_rate=float(upper.value) if upper.field == "false_block_rate" else None,
-                single_cut=low == high,
-            ),
+            basis=Basis(below.risk, above.risk, single_cut=low == high),
         )
 
-    def _value(self, harm: str, stated: Stated) -> float:
-        """The threshold itself; any number where it cannot be derived, which is then one of the problems."""
+    def _threshold(self, harm: str, stated: Stated, role: str | None) -> _Threshold:
+        """The threshold that is stated; any where it cannot be derived, which is then one of the problems."""
         rate = float(stated.value)
         if stated.field in {"act_at", "allow_below"}:
-            return rate
-        key = (harm, stated.field, rate)
+            return _Threshold(rate)
+        key = (harm, stated.field, rate, role if stated.by_role else None)
         if key not in self._derived:
-            self._derived[key] = self._derive(harm, stated.field, rate)
+            self._derived[key] = _derive(self._calibration[harm], stated.field, rate, key[-1])
         found = self._derived[key]
         if isinstance(found, NotEnoughLabels):
             self.problems.append(Problem(stated.path, _too_few(harm, stated.field, rate, found)))
-            return rate
+            return _Threshold(rate)
         return found
 
-    def _derive(self, harm: str, field: str, rate: float) -> float | NotEnoughLabels:
-        if field == "miss_rate":
-            return allow_below(self._harmful[harm], miss_rate=rate)
-        return act_at(self._harmless[harm], false_block_rate=rate)
+
+def _derive(measured: HarmCalibration, field: str, rate: float, role: str | None) -> _Threshold | NotEnoughLabels:
+    """The threshold that keeps a rate within a role if that has items enough, else over all roles, if these have."""
+    lacking = None
+    if role is not None:
+        own = _count(measured.roles[role], field) if role in measured.roles else np.zeros(1)
+        n, needed, cut = float(own.sum()), items_needed_within(rate), _cut(own, field, rate)
+        if n >= needed and not isinstance(cut, NotEnoughLabels):
+            return _Threshold(cut, Risk(rate, n, role))
+        lacking = NotEnoughLabels(n, needed)
+    counts = _count(measured, field)
+    cut = _cut(counts, field, rate)
+    if isinstance(cut, NotEnoughLabels):
+        return cut
+    return _Threshold(cut, Risk(rate, float(counts.sum()), lacking=lacking))
+
+
+def _count(measured: HarmCalibration | RoleCalibration, field: str) -> NDArray[np.float64]:
+    """The histogram of the items that a risk is about."""
+    return np.asarray(measured.harmful if field == "miss_rate" else measured.harmless, np.float64)
+
+
+def _cut(counts: NDArray[np.float64], field: str, rate: float) -> float | NotEnoughLabels:
+    return allow_below(counts, miss_rate=rate) if field == "miss_rate" else act_at(counts, false_block_rate=rate)
 
 
 def _harm_problems(document: Document, policy: PolicyDocument, harms: Sequence[str]) -> list[Problem]:
@@ -162,15 +192,16 @@ def _size_problems(policy: PolicyDocument) -> list[Problem]:
     combinations = count_combinations(policy)
     if combinations <= MAX_COMBINATIONS:
         return []
-    message = f"name {combinations} combinations of surface and locale, {MAX_COMBINATIONS} at most; name fewer"
+    message = f"name {combinations} combinations of surface, role and locale, {MAX_COMBINATIONS} at most; name fewer"
     return [Problem(("overlays",), message)]
 
 
 def _too_few(harm: str, field: str, rate: float, found: NotEnoughLabels) -> str:
     label, risk = ("harmful", "miss rate") if field == "miss_rate" else ("harmless", "false-block rate")
+    do = "Raise the rate" if found.n else "Calibrate the bundle on labelled texts"
     return (
-        f"{harm} has {found.n:g} {label} calibration items; a {risk} of {rate:g} needs at least {found.needed}. "
-        f"Raise the rate, or give `{'allow_below' if field == 'miss_rate' else 'act_at'}` itself"
+        f"not enough data: {harm} has {found.n:g} {label} calibration items; a {risk} of {rate:g} needs at least "
+        f"{found.needed}. {do}, or give `{'allow_below' if field == 'miss_rate' else 'act_at'}` itself"
     )
 
 

@@ -9,16 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.policy.overlay import RulesetIndex
+from stream.uncertainty.risk import NotEnoughLabels
 
-__all__ = ["Basis", "CompiledPolicy"]
+__all__ = ["Basis", "CompiledPolicy", "Risk"]
+
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """A risk that was stated, and the calibration items of the label it is about on which its threshold rests."""
+
+    rate: float
+    n: float
+    """How many they are."""
+    role: str | None = None
+    """The role that they all have; None for items of all roles."""
+    lacking: NotEnoughLabels | None = None
+    """Why the items of all roles stand in for those of the rule set's role, where they do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Basis:
     """What the two thresholds of one harm follow from: the risk stated, or None where the threshold itself was."""
 
-    miss_rate: float | None
-    false_block_rate: float | None
+    miss: Risk | None
+    false_block: Risk | None
     single_cut: bool
     """Both risks hold at one threshold, so that there is nothing to abstain on."""
 
@@ -35,6 +49,8 @@ class CompiledPolicy:
     """(h) in the bundle's order."""
     rulesets: tuple[str, ...]
     """(R) readable names; the first is `default`."""
+    roles: tuple[str | None, ...]
+    """(R) the one role that each rule set is for; None where it is for several."""
     actions: tuple[str, ...]
     """In order of severity, least severe (`allow`) first. Every action below is an index into this."""
     act_at: NDArray[np.float64]
@@ -55,15 +71,26 @@ class CompiledPolicy:
     """(R)(h) what each pair of thresholds follows from."""
     index: RulesetIndex
 
-    def resolve(self, surfaces: Sequence[str], locales: Sequence[str | None]) -> NDArray[np.int64]:
+    def resolve(
+        self, surfaces: Sequence[str], roles: Sequence[str], locales: Sequence[str | None]
+    ) -> NDArray[np.int64]:
         """The rule set in force for each of m events, (m,) int64.
 
-        Looks each distinct pair up once, and keeps nothing between calls: surfaces and locales are untrusted.
+        Looks each distinct combination of what the policy tells apart up once, and keeps nothing between calls:
+        surfaces and locales are untrusted.
         """
         if len(self.rulesets) == 1:
             return np.zeros(len(surfaces), np.int64)
-        pairs = list(zip(surfaces, locales, strict=True))
-        found = {pair: self.index.find(*pair) for pair in set(pairs)}
+        index, anything = self.index, [None] * len(surfaces)
+        places = list(
+            zip(
+                surfaces if index.surfaces else anything,
+                roles if index.roles else anything,
+                locales if index.locales else anything,
+                strict=True,
+            )
+        )
+        found = {place: index.find(*place) for place in set(places)}
         if len(found) == 1:
-            return np.full(len(pairs), found[pairs[0]], np.int64)
-        return np.fromiter(map(found.__getitem__, pairs), np.int64, count=len(pairs))
+            return np.full(len(places), found[places[0]], np.int64)
+        return np.fromiter(map(found.__getitem__, places), np.int64, count=len(places))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from copy import deepcopy
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from stream.bundle.manifest import Role
 from stream.events import Action
 from stream.yamlfile import Document, FieldPath, Problem, Section
 
@@ -70,6 +71,7 @@ Name = Annotated[str, Field(min_length=1, max_length=128)]
 Surfaces = Annotated[list[Name], BeforeValidator(_as_list), Field(min_length=1, max_length=MAX_NAMES)]
 LanguageTag = Annotated[str, Field(max_length=35), AfterValidator(_language_tag)]
 Locales = Annotated[list[LanguageTag], BeforeValidator(_as_list), Field(min_length=1, max_length=MAX_NAMES)]
+Roles = Annotated[list[Role], BeforeValidator(_as_list), Field(min_length=1, max_length=MAX_NAMES)]
 
 
 class FailRule(StrEnum):
@@ -134,17 +136,19 @@ class FailRules(_Section):
 
 
 class Overlay(_Section):
-    """Other rules for some surfaces, some locales, or some surfaces in some locales."""
+    """Other rules for some surfaces, roles or locales, or for what is of several of these at once."""
 
     surface: Surfaces | None = None
+    role: Roles | None = None
+    """Risks stated for roles are kept within each of them."""
     locale: Locales | None = None
     harms: dict[Name, HarmOverride] = Field(default_factory=dict)
     fail: FailRules = FailRules()
 
     @model_validator(mode="after")
     def _says_where_and_what(self) -> Overlay:
-        if not {"surface", "locale"} & self.model_fields_set:
-            raise ValueError("needs `surface`, `locale` or both: where it applies")
+        if not {"surface", "role", "locale"} & self.model_fields_set:
+            raise ValueError("needs `surface`, `role` or `locale`, or several: where it applies")
         if not {"harms", "fail"} & self.model_fields_set:
             raise ValueError("needs `harms`, `fail` or both: what is different there")
         return self
@@ -171,6 +175,8 @@ class PolicyDocument(_Section):
     version: Name
     severity: tuple[Action, ...] = DEFAULT_SEVERITY
     harms: Annotated[dict[Name, HarmRule], Field(min_length=1)]
+    risks_within: Literal["all", "role"] = "all"
+    """Whether a risk is kept over content of all roles together, or within each role that has labels enough."""
     fail: FailRules = FailRules()
     max_age_s: Annotated[float, Field(strict=True, gt=0)] | None = None
     audit: Audit = Audit(rate=0.0)

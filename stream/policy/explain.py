@@ -16,8 +16,8 @@ __all__ = ["explain", "explain_rules"]
 
 _CONDITIONS = {
     FailCondition.SCORER_ERROR: "the model failed on this event",
-    FailCondition.UNSUPPORTED: "a part of the event is of a kind that the model cannot look at",
-    FailCondition.TRUNCATED: "the text is longer than the model reads, and the rest of it was not read",
+    FailCondition.UNSUPPORTED: "a part of the event is of a kind that the model cannot look at, or cannot be decoded",
+    FailCondition.TRUNCATED: "the content is longer, larger or smaller than the model reads, and was not read whole",
     FailCondition.EXPIRED: "the event was older than the policy's `max_age_s`",
 }
 
@@ -50,7 +50,7 @@ def explain_rules(decision: Decision, document: Document) -> list[str]:
         )
     policy, _ = parse(document)
     rulesets, index = lay_over(policy)
-    ruleset = rulesets[index.find(decision.surface, decision.locale)]
+    ruleset = rulesets[index.find(decision.surface, decision.role, decision.locale)]
     name = f"{document.name} is the policy that made it: {policy.name}, version {policy.version}"
     return [
         f"{name}, rule set {ruleset.name}; from least to most severe, {', '.join(policy.severity)}.",
@@ -111,11 +111,12 @@ def _rules(decision: Decision, ruleset: Ruleset) -> Iterator[tuple[Stated, str]]
         rules = ruleset.harms.get(name)
         if rules is None or harm.selection == "harmless":
             continue
-        yield rules["upper"], f"{name} is harmful where {_threshold(rules['upper'], harm.act_at)}"
+        yield rules["upper"], f"{name} is harmful where {_threshold(rules['upper'], harm.act_at, ruleset.role)}"
         if harm.selection == "harmful":
             yield rules["action"], f"what is harmful gets {rules['action'].value}"
         else:
-            yield rules["lower"], f"{name} is harmless where {_threshold(rules['lower'], harm.allow_below)}"
+            below = _threshold(rules["lower"], harm.allow_below, ruleset.role)
+            yield rules["lower"], f"{name} is harmless where {below}"
             if "abstain" in rules:
                 yield rules["abstain"], f"what is neither gets {rules['abstain'].value}"
     for condition in _failed(decision):
@@ -124,13 +125,14 @@ def _rules(decision: Decision, ruleset: Ruleset) -> Iterator[tuple[Stated, str]]
             yield stated, f"{condition.name.lower()}: {stated.value}"
 
 
-def _threshold(stated: Stated, value: float) -> str:
+def _threshold(stated: Stated, value: float, role: str | None) -> str:
+    within = f", within role {role} if that has labels enough" if stated.by_role and role else ""
     match stated.field:
         case "act_at":
             return f"the probability reaches {stated.value}"
         case "allow_below":
             return f"the probability is below {stated.value}"
         case "false_block_rate":
-            return f"at most {stated.value} of harmless content is acted on, from {value:.4f}"
+            return f"at most {stated.value} of harmless content is acted on, from {value:.4f}{within}"
         case _:
-            return f"at most {stated.value} of harmful content is missed, below {value:.4f}"
+            return f"at most {stated.value} of harmful content is missed, below {value:.4f}{within}"

@@ -13,14 +13,22 @@ MAX_AHEAD = timedelta(days=1)
 """Clocks and time zones differ by hours. What is dated further ahead would otherwise never be too old."""
 
 
-def refuse_old_calibration(policy: CompiledPolicy, created_at: datetime | None, *, now: datetime, bundle: str) -> None:
+def refuse_old_calibration(
+    policy: CompiledPolicy, created_at: datetime | None, *, now: datetime, bundle: str, is_fitted: bool = True
+) -> None:
     """Raise `BundleError` where `bundle`, calibrated at `created_at`, is older than the policy allows.
 
-    None for `created_at` is a calibration that does not age, such as that of the stub.
+    None for `created_at` is a calibration that does not age, such as that of the stub. One that was never fitted on
+    anything is too old for every policy that asks for an age.
     """
     allowed = policy.max_calibration_age_days
     if allowed is None or created_at is None:
         return
+    if not is_fitted:
+        raise BundleError(
+            f"{bundle} was never calibrated, on no day; policy {policy.name} allows {allowed:g} days "
+            "(calibration.max_age_days): calibrate the bundle on labelled texts, or take that line out of the policy"
+        )
     age = now - created_at
     if age < -MAX_AHEAD:
         raise BundleError(

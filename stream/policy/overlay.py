@@ -1,15 +1,19 @@
-"""Which rules hold where: a policy's overlays put together, once, for every combination of surface and locale.
+"""Which rules hold where: a policy's overlays put together, once, for every combination of surface, role and locale.
 
-An overlay applies where both its conditions hold: the event's surface is one it names, and the event's locale is one
-it names or begins with one, subtag by subtag (basic filtering, RFC 4647, 3.3.1): `de` matches `de-AT`, not `den`.
-Overlays are laid over the policy's own rules from the least to the most specific, each replacing what it gives:
+An overlay applies where all its conditions hold: the event's surface is one it names, its role is one it names, and its
+locale is one it names or begins with one, subtag by subtag (basic filtering, RFC 4647, 3.3.1): `de` matches `de-AT`,
+not `den`. Overlays are laid over the policy's own rules from the least to the most specific, each replacing what it
+gives:
 
-1. those with a locale only, shorter matches first,
-2. those with a surface only,
-3. those with both, shorter matches first,
+1. those without a surface before those with one,
+2. among these, those without a role before those with one,
+3. among these, those without a locale before those with one, shorter matches first,
 
 and among equals in the file's order. What is replaced is one of a harm's action, abstain action, upper threshold and
 lower threshold, or the fail rule of one condition.
+
+A risk stated for roles is kept within each of them, so every role has a rule set of its own where such an overlay
+applies, and everywhere if the policy keeps all risks within roles: what is stated is the same, the thresholds are not.
 """
 
 from __future__ import annotations
@@ -17,11 +21,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
+from typing import get_args
 
+from stream.bundle.manifest import Role
 from stream.policy.document import FailRules, HarmOverride, Overlay, PolicyDocument, normal_tag
 from stream.yamlfile import FieldPath
 
-__all__ = ["Ruleset", "RulesetIndex", "Stated", "count_combinations", "lay_over"]
+__all__ = ["Place", "Ruleset", "RulesetIndex", "Stated", "count_combinations", "lay_over"]
+
+Place = tuple[str | None, str | None, str | None]
+"""A surface, a role and a locale; None is any that no overlay names."""
+
+_ROLES: tuple[str, ...] = get_args(Role)
 
 _PARTS = {"act_at": "upper", "false_block_rate": "upper", "allow_below": "lower", "miss_rate": "lower"}
 
@@ -33,6 +45,8 @@ class Stated:
     value: float | str
     """A number, an `Action` or a `FailRule`."""
     path: FieldPath
+    by_role: bool = False
+    """Whether it is kept within each role, if it is a risk."""
 
     @property
     def field(self) -> str:
@@ -42,9 +56,11 @@ class Stated:
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
-    """The rules in force for some surfaces and locales."""
+    """The rules in force for some surfaces, roles and locales."""
 
     name: str
+    role: str | None
+    """The one role that it is for; None where it is for several."""
     harms: Mapping[str, Mapping[str, Stated]]
     """Per harm, what is stated for `action`, `abstain`, `upper` and `lower`; `abstain` may be missing."""
     fail: Mapping[str, Stated]
@@ -53,15 +69,26 @@ class Ruleset:
 
 @dataclass(frozen=True, slots=True)
 class RulesetIndex:
-    """Finds the rule set of a surface and a locale. None is any that no overlay names."""
+    """Finds the rule set of a surface, a role and a locale."""
 
     surfaces: frozenset[str]
+    roles: frozenset[str]
     locales: frozenset[str]
-    rulesets: Mapping[tuple[str | None, str | None], int]
+    rulesets: Mapping[Place, int]
 
-    def find(self, surface: str, locale: str | None) -> int:
-        """The index of the rule set in force."""
-        return self.rulesets[surface if surface in self.surfaces else None, self._longest_match(locale)]
+    @property
+    def reachable(self) -> frozenset[int]:
+        """Rule sets that an event can have: none of those for other roles, where every role is named."""
+        others = not self.roles.issuperset(_ROLES)
+        return frozenset(ruleset for (_, role, _), ruleset in self.rulesets.items() if others or role is not None)
+
+    def find(self, surface: str | None, role: str | None, locale: str | None) -> int:
+        """The index of the rule set in force; whatever is not named, None among it, is any other."""
+        return self.rulesets[
+            surface if surface in self.surfaces else None,
+            role if role in self.roles else None,
+            self._longest_match(locale),
+        ]
 
     def _longest_match(self, locale: str | None) -> str | None:
         tag = normal_tag(locale or "")
@@ -71,43 +98,54 @@ class RulesetIndex:
 
 
 def count_combinations(policy: PolicyDocument) -> int:
-    """How many combinations of surface and locale `lay_over` would look at."""
-    surfaces, locales = _named(policy.overlays)
-    return len(surfaces) * len(locales)
+    """How many combinations of surface, role and locale `lay_over` would look at."""
+    return prod(map(len, _named(policy)))
 
 
 def lay_over(policy: PolicyDocument) -> tuple[list[Ruleset], RulesetIndex]:
     """Every distinct set of rules, the policy's own rules first, and the index of them."""
-    surfaces, locales = _named(policy.overlays)
-    places: dict[tuple[int, ...], list[tuple[str | None, str | None]]] = {}
-    for place in product(surfaces, locales):
-        places.setdefault(_applicable(policy.overlays, *place), []).append(place)
-    base = _layer("default", policy.harms, policy.fail, ())
+    by_role = policy.risks_within == "role"
+    places: dict[tuple[str | None, tuple[int, ...]], list[Place]] = {}
+    for surface, role, locale in product(*(named := _named(policy))):
+        overlays = _applicable(policy.overlays, surface, role, locale)
+        is_for_role = by_role or any(policy.overlays[index].role is not None for index in overlays)
+        places.setdefault((role if is_for_role else None, overlays), []).append((surface, role, locale))
+    base = _layer(policy.harms, policy.fail, (), by_role=by_role)
     layers = [
-        _layer("overlay", overlay.harms, overlay.fail, ("overlays", number))
+        _layer(overlay.harms, overlay.fail, ("overlays", number), by_role=by_role or overlay.role is not None)
         for number, overlay in enumerate(policy.overlays)
     ]
-    rulesets = [_merge(_name(at), [base, *(layers[i] for i in overlays)]) for overlays, at in places.items()]
+    rulesets = [
+        _merge(_name(at), role, [base, *(layers[index] for index in overlays)])
+        for (role, overlays), at in places.items()
+    ]
     index = {place: ruleset for ruleset, at in enumerate(places.values()) for place in at}
-    return rulesets, RulesetIndex(frozenset(filter(None, surfaces)), frozenset(filter(None, locales)), index)
+    surfaces, roles, locales = (frozenset(filter(None, names)) for names in named)
+    return rulesets, RulesetIndex(surfaces, roles, locales, index)
 
 
-def _named(overlays: Sequence[Overlay]) -> tuple[list[str | None], list[str | None]]:
-    """The surfaces and the locales that overlays name, each after None for all others."""
-    surfaces = dict.fromkeys(name for overlay in overlays for name in overlay.surface or ())
-    locales = dict.fromkeys(name for overlay in overlays for name in overlay.locale or ())
-    return [None, *surfaces], [None, *locales]
+def _named(policy: PolicyDocument) -> list[list[str | None]]:
+    """The surfaces, the roles and the locales that are told apart, each after None for all others."""
+    overlays = policy.overlays
+    surfaces = (name for overlay in overlays for name in overlay.surface or ())
+    roles = _ROLES if policy.risks_within == "role" else (name for overlay in overlays for name in overlay.role or ())
+    locales = (name for overlay in overlays for name in overlay.locale or ())
+    return [[None, *dict.fromkeys(names)] for names in (surfaces, roles, locales)]
 
 
-def _applicable(overlays: Sequence[Overlay], surface: str | None, locale: str | None) -> tuple[int, ...]:
+def _applicable(
+    overlays: Sequence[Overlay], surface: str | None, role: str | None, locale: str | None
+) -> tuple[int, ...]:
     """Indices of the overlays that apply, least specific first."""
     ranked = []
     for index, overlay in enumerate(overlays):
         if overlay.surface is not None and surface not in overlay.surface:
             continue
+        if overlay.role is not None and role not in overlay.role:
+            continue
         matched = [len(tag) for tag in overlay.locale or () if _begins(locale, tag)]
         if overlay.locale is None or matched:
-            ranked.append((overlay.surface is not None, max(matched, default=0), index))
+            ranked.append((overlay.surface is not None, overlay.role is not None, max(matched, default=0), index))
     return tuple(index for *_, index in sorted(ranked))
 
 
@@ -115,20 +153,31 @@ def _begins(locale: str | None, tag: str) -> bool:
     return locale is not None and f"{locale}-".startswith(f"{tag}-")
 
 
-def _layer(name: str, harms: Mapping[str, HarmOverride], fail: FailRules, path: FieldPath) -> Ruleset:
-    """What one section of the file, the policy itself or an overlay, states."""
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What one section of the file, the policy itself or an overlay, states; fields as in `Ruleset`."""
+
+    harms: Mapping[str, Mapping[str, Stated]]
+    fail: Mapping[str, Stated]
+
+
+def _layer(harms: Mapping[str, HarmOverride], fail: FailRules, path: FieldPath, *, by_role: bool) -> _Layer:
     parts = {
-        harm: {_PARTS.get(stated.field, stated.field): stated for stated in _stated(rule, (*path, "harms", harm))}
+        harm: {
+            _PARTS.get(stated.field, stated.field): stated
+            for stated in _stated(rule, (*path, "harms", harm), by_role=by_role)
+        }
         for harm, rule in harms.items()
     }
-    return Ruleset(name, parts, {stated.field: stated for stated in _stated(fail, (*path, "fail"))})
+    rules = _stated(fail, (*path, "fail"), by_role=by_role)
+    return _Layer(parts, {stated.field: stated for stated in rules})
 
 
-def _stated(section: HarmOverride | FailRules, path: FieldPath) -> list[Stated]:
-    return [Stated(getattr(section, field), (*path, field)) for field in section.model_fields_set]
+def _stated(section: HarmOverride | FailRules, path: FieldPath, *, by_role: bool) -> list[Stated]:
+    return [Stated(getattr(section, field), (*path, field), by_role) for field in section.model_fields_set]
 
 
-def _merge(name: str, layers: Sequence[Ruleset]) -> Ruleset:
+def _merge(name: str, role: str | None, layers: Sequence[_Layer]) -> Ruleset:
     """Each layer over the ones before it."""
     harms: dict[str, Mapping[str, Stated]] = {}
     fail: dict[str, Stated] = {}
@@ -136,11 +185,11 @@ def _merge(name: str, layers: Sequence[Ruleset]) -> Ruleset:
         for harm, parts in layer.harms.items():
             harms[harm] = {**harms.get(harm, {}), **parts}
         fail |= layer.fail
-    return Ruleset(name, harms, fail)
+    return Ruleset(name, role, harms, fail)
 
 
-def _name(places: Sequence[tuple[str | None, str | None]]) -> str:
+def _name(places: Sequence[Place]) -> str:
     """`surface=chat|mail,locale=de`; the rule set of the places that nothing names is `default`."""
-    named = zip(("surface", "locale"), zip(*places, strict=True), strict=True)
+    named = zip(("surface", "role", "locale"), zip(*places, strict=True), strict=True)
     parts = [f"{kind}={'|'.join(dict.fromkeys(names))}" for kind, names in named if None not in names]
     return ",".join(parts) or "default"

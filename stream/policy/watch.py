@@ -9,6 +9,7 @@ from stream.bundle.calibration import HarmCalibration
 from stream.errors import PolicyError
 from stream.policy.compile import compile_policy
 from stream.policy.compiled import CompiledPolicy
+from stream.settled import Settled
 from stream.yamlfile import digest, read
 
 __all__ = ["PolicyWatch"]
@@ -29,8 +30,7 @@ class PolicyWatch:
         """The last good policy."""
         self._path = path
         self._calibration = calibration
-        self._seen, self._since = in_force.digest, float("-inf")
-        self._judged = in_force.digest
+        self._settled = Settled(in_force.digest, settle_s=SETTLE_S)
 
     def look(self, now: float) -> CompiledPolicy | PolicyError | None:
         """The policy to put in force, or why the one in force stays; None as long as there is nothing new to say.
@@ -40,11 +40,8 @@ class PolicyWatch:
         """
         content = self._read()
         seen = str(content) if isinstance(content, PolicyError) else digest(content)
-        if seen != self._seen:
-            self._seen, self._since = seen, now
-        if seen == self._judged or now - self._since < SETTLE_S:
+        if not self._settled.is_due(seen, now):
             return None
-        self._judged = seen
         return content if isinstance(content, PolicyError) else self._compile(content, seen)
 
     def _read(self) -> bytes | PolicyError:

@@ -11,8 +11,9 @@ from stream.bundle import Bundle
 from stream.bundle.manifest import TextForm
 from stream.errors import BundleError
 from stream.events import EventBatch, FailCondition, Scores
+from stream.scoring.calls import bit
 from stream.scoring.form import PLAIN
-from stream.scoring.modality import bits, find_text
+from stream.scoring.modality import find_text
 from stream.scoring.rows import PROBE_TEXTS, RowScorer
 from stream.scoring.session import OnnxSession, Provider, open_session, reads_tokens
 from stream.scoring.tokenize import WindowTokenizer
@@ -92,7 +93,7 @@ class OnnxScorer(RowScorer):
             windows = tokens.windows
             scored = np.maximum.reduceat(self._score_rows(tokens), windows.firsts, axis=0)
             logits[readable.rows] = scored
-            conditions[readable.rows] |= bits(FailCondition.SCORER_ERROR, np.isnan(scored[:, 0]))
-            conditions[readable.rows] |= bits(FailCondition.TRUNCATED, windows.cut)
+            conditions[readable.rows] |= bit(FailCondition.SCORER_ERROR, np.isnan(scored[:, 0]))
+            conditions[readable.rows] |= bit(FailCondition.TRUNCATED, windows.cut)
             counts[readable.rows] = windows.counts
         return Scores(logits, conditions, counts)

@@ -13,7 +13,8 @@ from stream.bundle.manifest import PolicyInput
 from stream.bundle.questions import parse_templates
 from stream.errors import BundleError
 from stream.events import EventBatch, FailCondition, Scores
-from stream.scoring.modality import bits, find_text
+from stream.scoring.calls import bit
+from stream.scoring.modality import find_text
 from stream.scoring.questions import QuestionTokenizer
 from stream.scoring.rows import PROBE_TEXTS, RowScorer
 from stream.scoring.session import OnnxSession, Provider, answers_questions, open_session
@@ -92,7 +93,7 @@ class PolicyScorer(RowScorer):
         conditions = readable.conditions
         counts = np.zeros(len(events), dtype=np.int16)
         known = np.fromiter((role in self._tokenizer.roles for role in events.roles), np.bool_, count=len(events))
-        conditions |= bits(FailCondition.UNSUPPORTED, ~known)
+        conditions |= bit(FailCondition.UNSUPPORTED, ~known)
         asked = [(row, text) for row, text in zip(readable.rows.tolist(), readable.texts, strict=True) if known[row]]
         if asked:
             rows = [row for row, _ in asked]
@@ -110,8 +111,8 @@ class PolicyScorer(RowScorer):
             )
             scored[questions.lengths == 0] = np.nan
             logits[rows] = scored
-            conditions[rows] |= bits(FailCondition.SCORER_ERROR, np.isnan(scored[:, 0]))
-            conditions[rows] |= bits(FailCondition.TRUNCATED, questions.cut)
+            conditions[rows] |= bit(FailCondition.SCORER_ERROR, np.isnan(scored[:, 0]))
+            conditions[rows] |= bit(FailCondition.TRUNCATED, questions.cut)
             counts[rows] = 1
         return Scores(logits, conditions, counts)
 

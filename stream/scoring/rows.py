@@ -9,8 +9,9 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.errors import BundleError, ProviderError, ScoringError
+from stream.errors import BundleError, ScoringError
 from stream.scoring.batching import MicroBatch, length_classes, micro_batches, most_rows
+from stream.scoring.calls import refuse_difference, run_or_split
 from stream.scoring.session import OnnxSession, RunError
 from stream.scoring.tokenize import ModelInputs
 
@@ -42,11 +43,6 @@ half a gigabyte; a linear model gains up to the largest (measured)."""
 
 LONG_CALL_S = 1.0
 """A call that takes longer than this gains nothing from more rows, and a language model would be timed for minutes."""
-
-MAX_PROVIDER_DIFFERENCE = 1.0
-"""Largest difference in a probe's output between the CUDA artefact and the CPU one, on which the calibration was
-fitted. Half precision moves a logit by up to 0.1, and 8-bit rounding by 0.1 on average and 0.6 at most (1,200 texts,
-measured); above that it is another model or a wrong kernel."""
 
 
 class Rows(Protocol):
@@ -109,13 +105,7 @@ class RowScorer:
 
     def refuse_difference(self, reference: Self) -> None:
         """Raise `ProviderError` unless the probes' outputs agree with those of `reference`."""
-        difference = float(np.abs(self._score_probes() - reference._score_probes()).max())
-        if difference > MAX_PROVIDER_DIFFERENCE:
-            raise ProviderError(
-                f"on {self.provider} a probe's logit differs by {difference:.3f} from that on {reference.provider}, "
-                f"where the calibration was fitted; {MAX_PROVIDER_DIFFERENCE} is allowed. Export an artefact for "
-                f"{self.provider} that agrees, or set provider to {reference.provider}"
-            )
+        refuse_difference(self._score_probes(), reference._score_probes(), provider=self.provider)
 
     def _score_rows(self, rows: Rows) -> NDArray[np.float32]:
         """The outputs of r rows, (r, *shape) float32, NaN in all of a row where the model failed.
@@ -124,24 +114,13 @@ class RowScorer:
         """
         outputs = np.full((len(rows.lengths), *self._shape), np.nan, dtype=np.float32)
         for batch in self._batches(rows):
-            self._run_or_split(rows, batch, outputs)
+            run_or_split(batch, lambda part: self._run(rows, part, outputs), fewest=self._fewest_rows)
         failed = ~np.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1)
         # In all of the row, so that no maximum over some of it can hide that.
         outputs[failed] = np.nan
         if failed.all():
             self._score_probes()
         return outputs
-
-    def _run_or_split(self, rows: Rows, batch: MicroBatch, outputs: NDArray[np.float32]) -> None:
-        """Run `batch`; where the call fails, run smaller ones, down to the rows at fault, whose outputs stay NaN.
-
-        Smaller calls serve both causes: one too large for the memory, and one with a row that the model cannot take.
-        """
-        try:
-            self._run(rows, batch, outputs)
-        except RunError:
-            for smaller in batch.smaller(fewest=self._fewest_rows):
-                self._run_or_split(rows, smaller, outputs)
 
     def _run(self, rows: Rows, batch: MicroBatch, outputs: NDArray[np.float32]) -> None:
         """Fill `outputs` for the rows of `batch`. Raises `RunError`."""

@@ -28,7 +28,16 @@ os.putenv("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as capi
 
-__all__ = ["OnnxSession", "Provider", "RunError", "Signature", "answers_questions", "open_session", "reads_tokens"]
+__all__ = [
+    "OnnxSession",
+    "Provider",
+    "RunError",
+    "Signature",
+    "answers_questions",
+    "open_session",
+    "reads_pixels",
+    "reads_tokens",
+]
 
 Provider = Literal["cpu", "cuda"]
 
@@ -84,6 +93,12 @@ def answers_questions(harms: int, *, likelihoods: bool) -> Signature:
     tokens = ("tensor(int64)", (None, None))
     name = "log_likelihoods" if likelihoods else "answers"
     return Signature({"input_ids": tokens, "attention_mask": tokens}, {name: ("tensor(float)", (None, harms, 2))})
+
+
+def reads_pixels(harms: int, *, height: int, width: int) -> Signature:
+    """Of a classifier of images: pixels (n, 3, height, width) to logits (n, h)."""
+    pixels = ("tensor(float)", (None, 3, height, width))
+    return Signature({"pixels": pixels}, {"logits": ("tensor(float)", (None, harms))})
 
 
 class RunError(ScoringError):

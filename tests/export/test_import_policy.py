@@ -12,26 +12,29 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import yaml
 from tokenizers import Tokenizer
 from transformers import (
     AutoModelForCausalLM,
     PreTrainedModel,
 )
 
+from export.__main__ import main
 from export.errors import ExportError
 from export.importing.imported import Imported
 from export.importing.policy import EXAMPLE, read_questions
-from stream.bundle import load
+from stream.bundle import describe, load
 from stream.errors import ConfigError
 from stream.events import FailCondition
 from stream.scoring.opening import open_scorer
 from stream.scoring.policy import PolicyScorer
 from stream.scoring.questions import QuestionTokenizer
 from stream.scoring.rehearsal import rehearse
-from tests.bundles import own_trust
-from tests.causal import HARMS, tokenizer_of
+from tests.bundles import UNSIGNED, own_trust
+from tests.causal import HARMS, questions_yaml, tokenizer_of
+from tests.importing import packed
 from tests.records import batch_of
-from tests.tiny_models import MODELS, SIZES, Oracle, checkpoint, events, imported_from, packed, question
+from tests.tiny_models import MODELS, SIZES, Oracle, checkpoint, events, imported_from, question
 
 pytestmark = pytest.mark.export
 
@@ -53,7 +56,7 @@ def test_served_scores_are_those_of_the_model_for_each_harm(kind: str, tmp_path:
     imported = imported_from(tmp_path / "model", alpha=1e-3, temperature=1.5)
     assert imported.harms == HARMS
     assert imported.roles == ("prompt", "output", "post")
-    scorer = opened(packed(imported, tmp_path / "bundle"))
+    scorer = opened(packed(imported, tmp_path / "bundle").path)
     oracle = Oracle(model, Tokenizer.from_buffer(tokenizer_of(tokenizer)))
     for role, prompt in (("prompt", None), ("output", "What is this?"), ("post", None)):
         texts = ("How do I kill a process?", "Nobody may ask. \n no", "x")
@@ -91,7 +94,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     folder = tmp_path_factory.mktemp("tiny")
     model = checkpoint(folder / "model", "gemma2")
     imported = imported_from(folder / "model")
-    return Tiny(model, imported, packed(imported, folder / "bundle"))
+    return Tiny(model, imported, packed(imported, folder / "bundle").path)
 
 
 def test_the_head_is_cut_where_nobody_looks_at_the_rest(tiny: Tiny, tmp_path: Path) -> None:
@@ -105,7 +108,7 @@ def test_the_head_is_cut_where_nobody_looks_at_the_rest(tiny: Tiny, tmp_path: Pa
     oracle = Oracle(
         AutoModelForCausalLM.from_pretrained(tmp_path / "model"), Tokenizer.from_buffer(tokenizer_of("gemma"))
     )
-    found = opened(packed(cut, tmp_path / "bundle")).score(events("Nobody may ask.")).logits[0]
+    found = opened(packed(cut, tmp_path / "bundle").path).score(events("Nobody may ask.")).logits[0]
     expected = [
         oracle.logit(question(harm, "Nobody may ask.", role="prompt"), alpha=0, temperature=1) for harm in HARMS
     ]
@@ -124,7 +127,7 @@ def test_weights_that_are_halves_are_stored_as_halves(tmp_path: Path) -> None:
     assert {tensor.data_type for tensor in large} == {onnx.TensorProto.BFLOAT16}
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
     oracle = Oracle(model, Tokenizer.from_buffer(tokenizer_of("gemma")))
-    found = opened(packed(imported, tmp_path / "bundle")).score(events("Nobody may ask.")).logits[0]
+    found = opened(packed(imported, tmp_path / "bundle").path).score(events("Nobody may ask.")).logits[0]
     expected = [
         oracle.logit(question(harm, "Nobody may ask.", role="prompt"), alpha=0, temperature=1) for harm in HARMS
     ]
@@ -179,7 +182,7 @@ def test_one_family_serves_its_roles_alone(tiny: Tiny, tmp_path: Path) -> None:
     templates = json.loads(tiny.imported.files["templates.json"])
     del templates["prompt"]
     files = {"templates.json": json.dumps(templates).encode()}
-    scorer = opened(packed(replace(tiny.imported, roles=("output", "post"), files=files), tmp_path / "bundle"))
+    scorer = opened(packed(replace(tiny.imported, roles=("output", "post"), files=files), tmp_path / "bundle").path)
     scores = scorer.score(replace(batch_of("ask", "ask"), roles=["prompt", "post"]))
     assert scores.conditions.tolist() == [1 << FailCondition.UNSUPPORTED, 0]
     assert np.isnan(scores.logits[0]).all()
@@ -205,6 +208,19 @@ def test_the_example_is_a_whole_file() -> None:
     assert given.needs_likelihoods
     tokenizer = QuestionTokenizer(tokenizer_of("gemma"), templates, harms=harms, max_tokens=given.max_tokens)
     assert len(tokenizer.each("a", role="post")) == 4
+
+
+def test_the_command_makes_a_bundle_of_it(tmp_path: Path) -> None:
+    """`fairway export import` takes a language model and its questions, and writes a bundle that says what it is."""
+    checkpoint(tmp_path / "model")
+    (tmp_path / "questions.yaml").write_text(yaml.safe_dump(questions_yaml(), sort_keys=False))
+    paths = [tmp_path / "model", "--labels", tmp_path / "questions.yaml", "--out", tmp_path / "out"]
+    assert main(["import", *map(str, paths), "--created-at", "2026-01-01T00:00:00+00:00"]) == 0
+    bundle = load(tmp_path / "out", UNSIGNED)
+    assert (bundle.manifest.name, bundle.manifest.version, bundle.manifest.harms) == ("tiny", "1", HARMS)
+    assert describe(bundle).reads == "text, 160 tokens, in a question per harm"
+    assert "A causal language model of kind llama" in bundle.read(bundle.manifest.card).decode()
+    assert rehearse(bundle) < 1e-4
 
 
 def _only_pickled(folder: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
+from torch import nn
 
 from export.convert import OPSET, TorchModel, convert, operators
 from export.encoder import Encoder, EncoderClassifier, EncoderConfig, read_minilm, served
@@ -33,6 +35,7 @@ SMALL = EncoderConfig(vocabulary=VOCABULARY, positions=64, width=48, layers=2, h
 HARMS = 3
 WINDOW = 64
 LINEARS = 4  # per layer: queries with keys and values, out, up, down
+HEAD = 1  # the first layer of the head; the last one is small
 WORDS = ["I", "will", "hurt", "you", "hello", "kind", "world", "!", "naïve", "漢字"]
 
 
@@ -40,7 +43,7 @@ WORDS = ["I", "will", "hurt", "you", "hello", "kind", "world", "!", "naïve", "�
 def classifier() -> EncoderClassifier:
     """A small classifier whose random weights are large enough for texts to differ."""
     torch.manual_seed(1)
-    model = EncoderClassifier(Encoder(SMALL), harms=HARMS, hidden=8, layers=2)
+    model = EncoderClassifier(Encoder(SMALL), harms=HARMS, hidden=200, layers=2)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
@@ -115,7 +118,7 @@ def test_what_is_quantised_multiplies_unsigned_by_signed(quantised: bytes) -> No
     proto = onnx.load_from_string(quantised)
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
     products = [node for node in proto.graph.node if node.op_type == "MatMulIntegerToFloat"]
-    assert len(products) == SMALL.layers * LINEARS
+    assert len(products) == SMALL.layers * LINEARS + HEAD
     for node in products:
         weights, scales, middle, zero = (constants[node.input[at]] for at in (1, 3, 4, 5))
         assert [each.data_type for each in (weights, middle, zero)] == [
@@ -138,7 +141,7 @@ def test_the_runtime_runs_what_is_fast_on_the_cpu(form: str, request: pytest.Fix
     found = operators((tmp_path / "optimised.onnx").read_bytes())
     assert found["LayerNormalization"] == 2 * SMALL.layers + 1
     assert found["BiasGelu"] + found["Gelu"] == SMALL.layers + 1  # the head has a hidden layer
-    assert found["MatMulIntegerToFloat"] == (SMALL.layers * LINEARS if form == "quantised" else 0)
+    assert found["MatMulIntegerToFloat"] == (SMALL.layers * LINEARS + HEAD if form == "quantised" else 0)
     assert not {"SkipLayerNormalization", "EmbedLayerNormalization", "Attention", "Erf"} & found.keys()
 
 
@@ -159,16 +162,16 @@ def test_quantised_logits_are_close(plain: bytes, quantised: bytes) -> None:
 def test_what_is_kept_is_not_quantised(plain: bytes) -> None:
     """Products to be kept stay in float32, and the error falls; a number that is none is refused."""
     shapes = product_shapes(plain)
-    assert shapes == [(48, 144), (48, 48), (48, 96), (96, 48)] * 2
+    assert shapes == [(48, 144), (48, 48), (48, 96), (96, 48)] * 2 + [(96, 200)]
     sample, given_inputs = [inputs(20, 30, seed=9)], inputs(64, 40)
-    kept = quantise(plain, sample, keep=range(7))
+    kept = quantise(plain, sample, keep=range(8))
     assert operators(kept)["MatMulIntegerToFloat"] == 1
     errors = [np.abs(run(m, given_inputs) - run(plain, given_inputs)).mean() for m in (kept, quantise(plain, sample))]
     assert errors[0] < errors[1]
-    with pytest.raises(ExportError, match="no matrix product 8 to keep: the model has 8"):
-        quantise(plain, sample, keep=[8])
+    with pytest.raises(ExportError, match="no matrix product 9 to keep: the model has 9"):
+        quantise(plain, sample, keep=[9])
     with pytest.raises(ExportError, match="no matrix product with constant weights to quantise"):
-        quantise(plain, sample, keep=range(8))
+        quantise(plain, sample, keep=range(9))
 
 
 def test_precision_is_raised_until_it_is_enough(plain: bytes) -> None:
@@ -184,7 +187,7 @@ def test_precision_is_raised_until_it_is_enough(plain: bytes) -> None:
     enough = 0.7 * error(everything)
     better, kept = quantise_until(plain, sample, lambda model: error(model) < enough)
     assert error(better) < enough <= error(quantise(plain, sample, keep=kept[:-1]))
-    assert 0 < len(kept) == 8 - operators(better)["MatMulIntegerToFloat"]
+    assert 0 < len(kept) == 9 - operators(better)["MatMulIntegerToFloat"]
     with pytest.raises(ExportError, match="no matrix product can be quantised"):
         quantise_until(plain, sample, lambda _: False)
 
@@ -262,12 +265,15 @@ def test_every_layer_is_fused(classifier: EncoderClassifier) -> None:
 
 
 def test_fused_logits_are_those_of_the_module(classifier: EncoderClassifier) -> None:
-    """In float32 the fused graph gives the logits of the module with the same 8-bit words, within the tolerance."""
+    """In float32 the fused graph gives the logits of the module with words and head of 8 bits, within the tolerance."""
     given_inputs = inputs(9, 50)
     wholes, steps = quantise_table(classifier.encoder.words.weight.detach().numpy())
     rounded = served(classifier)
+    head = cast(nn.Linear, classifier.head[1])
+    head_wholes, head_steps = quantise_table(head.weight.detach().numpy())
     with torch.no_grad():
         rounded.encoder.words.weight.copy_(torch.from_numpy(wholes * steps))
+        cast(nn.Linear, rounded.head[1]).weight.copy_(torch.from_numpy(head_wholes * head_steps))
     check_parity(TorchModel(rounded).run(given_inputs), run(fuse(classifier, precision="float32"), given_inputs))
 
 
@@ -279,5 +285,5 @@ def test_fused_layers_are_in_half_precision(classifier: EncoderClassifier) -> No
     assert types == {TensorProto.FLOAT16: len([name for name in expected if name.startswith("layers.")])}
     for tensor in half.initializer:
         if tensor.name.startswith(("head.", "word_steps")):
-            assert tensor.data_type == TensorProto.FLOAT
+            assert tensor.data_type == (TensorProto.INT8 if tensor.name.endswith("wholes") else TensorProto.FLOAT)
         np.testing.assert_allclose(numpy_helper.to_array(tensor), expected[tensor.name], rtol=1e-3, atol=1e-6)

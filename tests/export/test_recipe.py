@@ -99,6 +99,14 @@ def test_the_model_learns_what_the_words_say(bundle: Bundle) -> None:
     assert all(row.auroc is not None and row.auroc > 0.8 for row in overall)
 
 
+def test_the_calibration_is_by_role_too(bundle: Bundle) -> None:
+    """Items are counted by role, as the data note it, and the roles' counts add up to the whole."""
+    for harm in bundle.calibration.harms.values():
+        assert harm.roles
+        assert np.sum([part.harmful for part in harm.roles.values()], axis=0).tolist() == list(harm.harmful)
+        assert sum(part.n_harmless for part in harm.roles.values()) == harm.n_harmless
+
+
 def test_training_data_are_counted_by_source(bundle: Bundle, data: Path) -> None:
     """The manifest counts the rows learnt from by source, with their licences."""
     dataset = read_dataset(data)

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from export.dataset import HARMS, Dataset
 from export.encoder import Encoder, EncoderConfig
 from export.errors import ExportError
 from export.learners import encoder_learner, lite_learner
-from export.rotations import MIN_LABELS, ROTATIONS, Fold, Rotation, fold, macro, measure, rotate
+from export.rotations import MIN_LABELS, ROTATIONS, Fold, Rotation, fold, macro, measure, read_results, rotate
 from export.sources import SOURCES
 from export.splits import split, text_digest
 from export.tokens import VOCABULARY
@@ -191,9 +192,23 @@ def test_an_encoder_learns_in_a_rotation_and_goes_on(
         say=lambda _: None,
     )
     first = list(rotate(data, split(data.texts), learner, rotations=(ONE,)))
-    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "states.safetensors"]
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     again = list(rotate(data, split(data.texts), learner, rotations=(ONE,)))
     assert macro(first) > 0.7
     assert first == again
     assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+
+
+def test_results_are_read_as_they_were_written(data: Dataset, laid: Fold, tmp_path: Path) -> None:
+    """A line per rotation, as the command prints it, gives the result again; a wrong line is named."""
+    rows = len(laid.validation) + len(laid.left_out)
+    result = measure(data, laid, np.random.default_rng(0).normal(size=(rows, len(HARMS))).astype(np.float32))
+    path = tmp_path / "rotations.jsonl"
+    path.write_text(json.dumps({**asdict(result), "macro": result.macro}) + "\n")
+    assert read_results(path) == (result,)
+    path.write_text(path.read_text() + '{"rotation": "posts"}\n')
+    with pytest.raises(ExportError, match=r"line 2 of .*rotations\.jsonl is no result of a rotation: harms"):
+        read_results(path)
+    with pytest.raises(ExportError, match="`fairway export rotate` writes such a file"):
+        read_results(tmp_path / "missing.jsonl")

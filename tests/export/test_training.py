@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor
+from torch import Tensor, nn
 
 from export.convert import TorchModel
 from export.dataset import HARMS, Dataset
@@ -24,18 +24,19 @@ from export.functional import SOURCE, expand, read_library
 from export.logits import text_logits
 from export.metrics import average_precision
 from export.tokens import VOCABULARY, build_moderator_tokenizer
-from export.train import train_on
+from export.train import STATES, train_on
 from export.training import TrainingRecipe, read_recipe
 from export.training.batches import plan
 from export.training.checkpoint import mean_weights, mix_weights
 from export.training.examples import Examples, keep_rows, make_examples
 from export.training.loss import masked_loss
 from export.training.place import find_place
-from export.training.probe import fit_head
+from export.training.probe import fit_head, fit_heads, frozen_states
 from export.training.recipe import Balance, Functional, Probe
 from export.training.tune import rate_at
 from stream.bundle.manifest import TextForm
 from stream.errors import RecipeError
+from stream.scoring.batching import MicroBatch
 from stream.scoring.onnx import OnnxScorer
 from stream.scoring.session import OnnxSession
 from stream.scoring.tokenize import ModelInputs, WindowTokenizer
@@ -89,7 +90,14 @@ def train(data: Dataset, tmp_path: Path) -> Train:
     def run(name: str, how: TrainingRecipe, *, of: Dataset = data) -> dict[str, Tensor]:
         place, folder = find_place("fp32"), tmp_path / name
         trained = train_on(
-            of, np.arange(len(of)), how, encoder=encoder(), place=place, folder=folder, say=lambda _: None
+            of,
+            np.arange(len(of)),
+            how,
+            encoder=encoder(),
+            place=place,
+            folder=folder,
+            states=folder / STATES,
+            say=print,
         )
         return trained.model.state_dict()
 
@@ -275,6 +283,48 @@ def test_the_head_is_fitted_to_states_as_they_are() -> None:
 # The whole
 
 
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_several_heads_are_one_whose_logits_are_their_mean(data: Dataset, hidden: int) -> None:
+    """A head of three members gives the mean of three heads that were fitted alone, with other seeds each."""
+    examples = make_examples(data, Balance(), TextForm(), reader())
+    states = torch.randn(len(examples), SMALL.width)
+
+    def fitted(seed: int, members: int) -> nn.Sequential:
+        said = {"seed": seed, "head": {"hidden": hidden, "members": members}, "probe": {"epochs": 1}}
+        recipe = TrainingRecipe.model_validate({"schema_version": 1, "name": "test", **said})
+        model = EncoderClassifier(Encoder(SMALL), harms=len(HARMS), hidden=hidden * members)
+        fit_heads(model, states, examples, recipe)
+        return model.head.eval()
+
+    alone = torch.stack([fitted(seed, 1)(states) for seed in (5, 6, 7)])
+    together = fitted(5, 3)(states)
+    assert torch.allclose(together, alone.mean(dim=0), atol=1e-5)
+    assert not torch.allclose(alone[0], alone[1], atol=1e-3)
+
+
+def test_states_are_computed_once(data: Dataset, tmp_path: Path) -> None:
+    """States come from the file where it has them, others are computed, and another encoder has its own."""
+    torch.manual_seed(0)
+    model = EncoderClassifier(Encoder(SMALL), harms=len(HARMS), layers=2)
+    place, cache = find_place("fp32"), tmp_path / "states"
+    said: list[str] = []
+    some, more = (make_examples(data.take(np.arange(n)), Balance(), TextForm(), reader()) for n in (40, 60))
+
+    def states(of: Examples, model: EncoderClassifier = model) -> Tensor:
+        return frozen_states(model, of, place, cache=cache, say=said.append)
+
+    first = states(some)
+    both = states(more)
+    assert torch.equal(both[:40], first)
+    batch = MicroBatch(np.arange(60), int(more.windows.lengths.max()))
+    expected = model.eval().pool(*place.inputs(more.windows.inputs(batch)))
+    torch.testing.assert_close(both, expected.detach(), atol=1e-5, rtol=1e-4)
+    assert torch.equal(states(some), first)
+    assert said == ["computing the states of 40 texts, 0 are known", "computing the states of 20 texts, 40 are known"]
+    other = states(some, EncoderClassifier(Encoder(SMALL), harms=len(HARMS), layers=2))
+    assert not torch.allclose(other, first, atol=0.01)
+
+
 def test_the_encoder_stays_as_it_comes_without_tuning(train: Train) -> None:
     """A recipe without `tune` fits the head and touches nothing else."""
     weights = train("probe", recipe().model_copy(update={"tune": None}))
@@ -301,6 +351,7 @@ def test_it_learns(tmp_path: Path) -> None:
         encoder=encoder(),
         place=find_place("fp32"),
         folder=tmp_path,
+        states=tmp_path / "states",
         say=lambda _: None,
     )
     logits = text_logits(TorchModel(trained.model), reader().read(unseen.texts), harms=len(HARMS))
@@ -313,7 +364,9 @@ def test_texts_of_our_own_are_learnt_from_too(data: Dataset, tmp_path: Path) -> 
     how = recipe().model_copy(update={"tune": None, "functional": Functional(per_template=2)})
     place = find_place("fp32")
     rows = np.arange(len(data))
-    trained = train_on(data, rows, how, encoder=encoder(), place=place, folder=tmp_path, say=lambda _: None)
+    trained = train_on(
+        data, rows, how, encoder=encoder(), place=place, folder=tmp_path, states=tmp_path / "states", say=print
+    )
     ours = expand(read_library(), per_template=2)
     assert trained.figures["rows_by_source"] == {"chat": 60, "forum": 60, SOURCE: len(ours)}
 

@@ -11,12 +11,13 @@ import typer
 from typer.testing import CliRunner, Result
 
 from stream import bundle as bundles
-from stream.commands.policy import _threshold_rows, check, explain
+from stream.commands.policy import _kept_within_roles, _threshold_rows, check, explain
 from stream.errors import BundleError, ConfigError, PolicyError
 from stream.events import Decision, HarmDecision
 from stream.policy import compile_policy
 from stream.yamlfile import digest
 from tests.bundles import TRUST
+from tests.policies import HEAD, counted
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "ops/policies/default.yaml"
@@ -66,6 +67,42 @@ def test_check_shows_every_threshold_with_its_risk() -> None:
         assert sum(shares[3:]) == pytest.approx(100, abs=0.02)
     assert any(line.split() == ["default", "review", "review", "review", "review"] for line in lines)
     assert lines[-1] == "Events never expire. Of decisions that are not reviewed, 1.00% are audited."
+
+
+def test_check_says_where_a_role_has_too_few_labels(tmp_path: Path) -> None:
+    """With a bundle that knows no roles, each role's thresholds say that those of all stand in; `default` is no row."""
+    path = tmp_path / "policy.yaml"
+    text = DEFAULT.read_text(encoding="utf-8")
+    path.write_text(text.replace("# risks_within: role", "risks_within: role"), encoding="utf-8")
+    output = run("check", path, "--bundle", LITE).stdout
+    assert "miss rate 0.25 over all roles, n=2886 (post has 0 of 50 needed)" in output
+    assert "false-block rate 0.005 over all roles, n=8693 (prompt has 0 of 199 needed)" in output
+    assert "Of 36 thresholds that are to keep a risk within a role, 0 do. The other 36 keep it over all" in output
+    rows = [line.split()[0] for line in output.splitlines() if line.startswith(("default", "role="))]
+    assert rows == [f"role={role}" for role in ("prompt", "output", "post") for _ in range(6)] + [
+        f"role={role}" for role in ("prompt", "output", "post")
+    ]
+
+
+def test_check_shows_a_role_by_its_own_items() -> None:
+    """A role's row names the role, its n and shares of its own items; a role without an item has none to show."""
+    hate = counted({"prompt": ([0.9] * 90 + [0.2] * 10, [0.5] * 300), "post": ([0.3] * 200, [0.5] * 300)})
+    rules = "harms: {hate: {action: block, miss_rate: 0.2, false_block_rate: 0.01}}\nrisks_within: role\n"
+    policy = compile_policy((HEAD + rules).encode(), {"hate": hate})
+    prompt, output, post = _threshold_rows(policy, {"hate": hate})
+    assert prompt[0] == "role=prompt"
+    assert prompt[5::2][:2] == ["miss rate 0.2 within prompt, n=100", "false-block rate 0.01 within prompt, n=300"]
+    assert prompt[8] == "10.00% / 0.00% / 90.00%"
+    assert output[5] == "miss rate 0.2 over all roles, n=300 (output has 0 of 50 needed)"
+    assert output[8:] == ["no items", "no items"]
+    assert post[9].startswith("0.00%")
+    assert _kept_within_roles(policy)[0].startswith("Of 6 thresholds that are to keep a risk within a role, 4 do. The")
+
+
+def test_check_says_nothing_of_roles_that_a_policy_does_not_name() -> None:
+    """Without roles there is nothing to keep within any."""
+    output = run("check", DEFAULT, "--bundle", LITE).stdout
+    assert not any(words in output for words in ("role=", "over all roles", "within a role"))
 
 
 def test_check_is_plain_when_piped_and_a_table_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,5 +224,7 @@ def test_the_example_in_the_default_policy_is_valid() -> None:
     uncommented = head + "\n" + "".join(line.removeprefix("# ") for line in example.splitlines(keepends=True))
     policy = compile_policy(uncommented.encode(), bundles.load(LITE, TRUST).calibration.harms)
     assert policy.rulesets == (
-        "default", "locale=de", "surface=chat|comments", "surface=chat|comments,locale=de",
+        "default", "locale=de", "role=prompt", "role=prompt,locale=de", "surface=chat|comments",
+        "surface=chat|comments,locale=de", "surface=chat|comments,role=prompt",
+        "surface=chat|comments,role=prompt,locale=de",
     )  # fmt: skip

@@ -217,7 +217,7 @@ def test_nothing_to_measure_is_an_error(stub: Judge, tmp_path: Path) -> None:
 
 def test_too_many_texts_are_refused(monkeypatch: pytest.MonkeyPatch, stub: Judge, data: Path) -> None:
     """More texts than fit in memory are refused with what to do, not read until memory ends."""
-    monkeypatch.setattr("export.scored.MAX_ROWS", 100)
+    monkeypatch.setattr("export.labelled.MAX_ROWS", 100)
     with pytest.raises(ExportError, match="more than 100 labelled texts"):
         score([stub], [data], part=None, say=lambda _: None)
 

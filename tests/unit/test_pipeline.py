@@ -81,6 +81,13 @@ def test_a_surface_has_its_own_rules() -> None:
     assert (chat.action, forum.action) == (Action.BLOCK, Action.LABEL)
 
 
+def test_a_role_has_its_own_rules() -> None:
+    """Of two events of one slice that differ in their role alone, each is decided by the rules of its own."""
+    rules = policy(overlays=[{"role": "prompt", "harms": {"hate": {"action": "label"}}}])
+    post, prompt = spine(rules).decide(event(text="3,-9"), event(text="3,-9", role="prompt"))
+    assert (post.action, prompt.action) == (Action.BLOCK, Action.LABEL)
+
+
 def test_a_failure_is_one_events_alone() -> None:
     """An event that the model fails on goes by its fail rule; its neighbours are decided as without it."""
     made = spine(policy(fail={"scorer_error": "closed"}))

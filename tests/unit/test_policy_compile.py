@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stream.bundle import HarmCalibration
 from stream.events import Action, FailCondition
 from stream.policy import compile_policy
-from stream.policy.compiled import Basis
+from stream.policy.compiled import Basis, Risk
 from stream.policy.document import FailRules
 from tests.policies import HARMS, HEAD, RULES, compiled, measured
 
@@ -84,7 +84,8 @@ harms:
     )
     assert policy.allow_below.tolist() == [[0.25, 0.75]]
     assert policy.act_at.tolist() == [[0.75 + 1 / 1024, 0.9]]
-    assert policy.basis == ((Basis(0.05, 0.01, single_cut=False), Basis(0.05, None, single_cut=False)),)
+    miss = Risk(0.05, n=200)
+    assert policy.basis == ((Basis(miss, Risk(0.01, n=200), single_cut=False), Basis(miss, None, single_cut=False)),)
 
 
 @pytest.mark.parametrize(
@@ -166,14 +167,14 @@ overlays:
 def test_the_most_specific_overlay_wins(surface: str, locale: str | None, name: str, act_at: float) -> None:
     """A locale matches by whole subtags; a surface outranks a locale, both outrank either, longer locales shorter."""
     policy = compiled(OVERLAYS)
-    (ruleset,) = policy.resolve([surface], [locale])
+    (ruleset,) = policy.resolve([surface], ["post"], [locale])
     assert (policy.rulesets[ruleset], policy.act_at[ruleset, 0]) == (name, act_at)
 
 
 def test_an_overlay_replaces_only_what_it_gives() -> None:
     """Parts of a rule that no overlay gives stay, and equals are laid over in the file's order."""
     policy = compiled(OVERLAYS)
-    (chat, de) = policy.resolve(["chat", "other"], [None, "de"])
+    (chat, de) = policy.resolve(["chat", "other"], ["post"] * 2, [None, "de"])
     rank = policy.actions.index
     assert policy.allow_below[de].tolist() == [0.2, 0.1]
     assert policy.harm_action[de].tolist() == [rank(Action.LABEL), rank(Action.LABEL)]
@@ -195,8 +196,9 @@ overlays:
     harms: {hate: {false_block_rate: 0.05, allow_below: 0.1}}
 """
     )
-    (chat,) = policy.resolve(["chat"], [None])
-    assert policy.basis[chat] == (Basis(None, 0.05, single_cut=False), Basis(0.05, None, single_cut=False))
+    (chat,) = policy.resolve(["chat"], ["post"], [None])
+    risk = Risk(0.05, n=200)
+    assert policy.basis[chat] == (Basis(None, risk, single_cut=False), Basis(risk, None, single_cut=False))
     assert policy.act_at[chat].tolist() == [0.25 + 1 / 1024, 0.9]
 
 
@@ -204,22 +206,25 @@ def test_many_events_resolve_like_each_alone() -> None:
     """The rule sets of a batch are those of its events one by one, in order."""
     policy = compiled(OVERLAYS)
     surfaces = ["chat", "mail", "other"] * 8
+    roles = ["post", "prompt"] * 12
     locales = [None, "de", "fr", "de-AT", "en", "xx"] * 4
-    together = policy.resolve(surfaces, locales)
+    together = policy.resolve(surfaces, roles, locales)
     assert together.dtype == np.int64
-    assert together.tolist() == [policy.resolve([s], [x])[0] for s, x in zip(surfaces, locales, strict=True)]
+    places = zip(surfaces, roles, locales, strict=True)
+    assert together.tolist() == [policy.resolve([s], [r], [x])[0] for s, r, x in places]
 
 
 def test_without_overlays_there_is_nothing_to_resolve() -> None:
     """A policy without overlays has one rule set for every event, and none for no events."""
     policy = compiled(RULES)
-    assert policy.resolve(["chat", "x"], [None, "de"]).tolist() == [0, 0]
-    assert policy.resolve([], []).shape == (0,)
+    assert policy.resolve(["chat", "x"], ["post"] * 2, [None, "de"]).tolist() == [0, 0]
+    assert policy.resolve([], [], []).shape == (0,)
 
 
 def test_a_thousand_surfaces_leave_nothing_behind() -> None:
     """Surfaces come from outside: names no overlay knows all resolve to the default, and nothing is kept of them."""
     policy = compiled(OVERLAYS)
     before = len(policy.index.rulesets)
-    assert not policy.resolve([f"s{i}" for i in range(1000)], [f"x-{i}" for i in range(1000)]).any()
+    surfaces, roles, locales = ([f"{column}-{i}" for i in range(1000)] for column in "srx")
+    assert not policy.resolve(surfaces, roles, locales).any()
     assert len(policy.index.rulesets) == before

@@ -145,6 +145,24 @@ def test_a_miss_rate_is_explained_where_there_was_no_answer() -> None:
     ]
 
 
+def test_a_risk_kept_within_a_role_says_so() -> None:
+    """Where the policy keeps its risks within roles, the rule is quoted with the decision's own role."""
+    content = POLICY + b"risks_within: role\n"
+    within = load(content, what="policy", name="policy.yaml")
+    decision = msgspec.structs.replace(BLOCKED, role="output", policy=within.digest)
+    assert explain_rules(decision, within)[:2] == [
+        (
+            "policy.yaml is the policy that made it: house, version 7, rule set role=output; "
+            "from least to most severe, allow, label, review, restrict, block."
+        ),
+        (
+            "policy.yaml:5: hate is harmful where at most 0.01 of harmless content is acted on, from 0.9100, "
+            "within role output if that has labels enough."
+        ),
+    ]
+    assert not any("role" in line for line in explain_rules(decision, within)[2:])
+
+
 def test_another_policy_does_not_explain_it(tmp_path: Path) -> None:
     """A policy with another digest is refused, naming both: its lines did not lead to the decision."""
     path = tmp_path / "other.yaml"

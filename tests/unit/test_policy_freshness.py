@@ -57,3 +57,10 @@ def test_absurd_ages(days: str) -> None:
     """An age that no calibration could have is a problem of the policy, with its line."""
     with pytest.raises(PolicyError, match=r"policy:\d+: calibration\.max_age_days"):
         policy(f"calibration: {{max_age_days: {days}}}")
+
+
+def test_never_calibrated_is_never_young() -> None:
+    """A calibration with nothing behind it is refused by a policy that asks for an age, however new its file is."""
+    with pytest.raises(BundleError, match=r"models/lite was never calibrated.*allows 90 days.*labelled texts"):
+        refuse_old_calibration(policy(), NOW, now=NOW, bundle="models/lite", is_fitted=False)
+    refuse_old_calibration(policy(""), NOW, now=NOW, bundle="models/lite", is_fitted=False)

@@ -83,7 +83,7 @@ def test_a_rule_that_cannot_be_is_refused(rule: str, problem: str) -> None:
 @pytest.mark.parametrize(
     ("overlay", "problem"),
     [
-        ("{harms: {hate: {act_at: 1}}}", "overlays[0]: needs `surface`, `locale` or both: where it applies"),
+        ("{harms: {hate: {act_at: 1}}}", "overlays[0]: needs `surface`, `role` or `locale`, or several: where it"),
         ("{surface: chat}", "overlays[0]: needs `harms`, `fail` or both: what is different there"),
         ("{surface: [], fail: {expired: open}}", "overlays[0].surface: Value should have at least 1 item"),
         ("{surface: 3, fail: {expired: open}}", "overlays[0].surface: should be a valid string; quote it"),
@@ -91,6 +91,11 @@ def test_a_rule_that_cannot_be_is_refused(rule: str, problem: str) -> None:
             "{locale: german, fail: {expired: openly}}",
             "overlays[0].fail.expired: must be one of open, closed, review; ",
         ),
+        (
+            "{role: prompts, fail: {expired: open}}",
+            "overlays[0].role: must be one of prompt, output, post; did you mean `prompt`?",
+        ),
+        ("{role: [], fail: {expired: open}}", "overlays[0].role: Value should have at least 1 item"),
         ("{locale: '*', fail: {expired: open}}", "overlays[0].locale: must be a language tag, such as `de` or `de-AT`"),
         ("{locale: [de, 5], fail: {expired: open}}", "overlays[0].locale[1]: should be a valid string; quote it"),
         (
@@ -121,6 +126,13 @@ def test_a_head_that_cannot_be_is_refused(head: str, problem: str) -> None:
     assert problems(RULES, head=head) == [f"policy:{problem}"]
 
 
+def test_what_risks_are_kept_within_is_one_of_two() -> None:
+    """Risks are kept over all roles or within each; anything else is refused with what there is."""
+    assert problems(f"{RULES}risks_within: roles\n") == [
+        "policy:7: risks_within: must be one of all, role; did you mean `role`?"
+    ]
+
+
 def test_a_policy_without_harms_is_refused() -> None:
     """Harms left out, empty or of another shape leave nothing to check further."""
     assert problems("audit: {rate: 0.1}\n") == ["policy:1: the file: needs a field `harms`"]
@@ -146,8 +158,19 @@ def test_too_many_combinations_are_refused() -> None:
     surfaces, locales = ", ".join(f"s{i}" for i in range(70)), ", ".join(f"aa-{i}" for i in range(70))
     overlays = f"overlays:\n  - {{surface: [{surfaces}], locale: [{locales}], fail: {{expired: open}}}}\n"
     assert problems(RULES + overlays) == [
-        f"policy:7: overlays: name {71 * 71} combinations of surface and locale, {MAX_COMBINATIONS} at most; name fewer"
+        (
+            f"policy:7: overlays: name {71 * 71} combinations of surface, role and locale, "
+            f"{MAX_COMBINATIONS} at most; name fewer"
+        )
     ]
+
+
+def test_roles_count_among_the_combinations() -> None:
+    """Telling roles apart makes four times as many, each role and any other."""
+    surfaces = f"  - {{surface: [{', '.join(f's{i}' for i in range(256))}], fail: {{expired: open}}}}\n"
+    locales = f"  - {{locale: [{', '.join(f'aa-{i}' for i in range(7))}], fail: {{expired: open}}}}\n"
+    text = f"{RULES}risks_within: role\noverlays:\n{surfaces}{locales}"
+    assert f"name {257 * 4 * 8} combinations" in problems(text)[0]
 
 
 def test_files_are_named_in_messages(tmp_path: Path) -> None:
@@ -165,11 +188,21 @@ def test_too_few_items_are_counted_out() -> None:
     text = RULES.replace("act_at: 0.9, allow_below: 0.1", "false_block_rate: 0.01, miss_rate: 0.01")
     assert problems(text, violence=measured(n=12)) == [
         (
-            "policy:6: harms.violence.false_block_rate: violence has 12 harmless calibration items; "
+            "policy:6: harms.violence.false_block_rate: not enough data: violence has 12 harmless calibration items; "
             "a false-block rate of 0.01 needs at least 99. Raise the rate, or give `act_at` itself"
         ),
         (
-            "policy:6: harms.violence.miss_rate: violence has 12 harmful calibration items; "
+            "policy:6: harms.violence.miss_rate: not enough data: violence has 12 harmful calibration items; "
             "a miss rate of 0.01 needs at least 99. Raise the rate, or give `allow_below` itself"
         ),
     ]
+
+
+def test_a_harm_that_was_never_calibrated_has_no_risk_to_state() -> None:
+    """Where nothing is behind the calibration, no rate would do: the way out is labels, or thresholds as numbers."""
+    text = RULES.replace("act_at: 0.9, allow_below: 0.1", "act_at: 0.9, miss_rate: 0.5")
+    (problem,) = problems(text, violence=measured(n=0))
+    assert problem == (
+        "policy:6: harms.violence.miss_rate: not enough data: violence has 0 harmful calibration items; a miss rate of "
+        "0.5 needs at least 1. Calibrate the bundle on labelled texts, or give `allow_below` itself"
+    )
