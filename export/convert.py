@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,10 @@ _NOISY = ("torch.onnx", "onnxscript")
 """They log that optional packages are not installed, which no text model uses, and what they do not fold."""
 
 
+Finish = Callable[[onnx.ModelProto], object]
+"""Changes a converted model where it is."""
+
+
 class TorchModel:
     """A torch module behind the same `run` that a session of the converted model has."""
 
@@ -40,15 +45,18 @@ class TorchModel:
         return np.asarray(logits.numpy(), dtype=np.float32)
 
 
-def convert(module: nn.Module) -> bytes:
-    """Convert `module` to one self-contained ONNX file with free numbers of rows and tokens, checked by `onnx`."""
+def convert(module: nn.Module, *, output: str = "logits", finish: Finish | None = None) -> bytes:
+    """Convert `module` to one self-contained ONNX file with free numbers of rows and tokens, checked by `onnx`.
+
+    `output` is the name of what it gives; `finish` may change the model before it is checked.
+    """
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
     ids = torch.full((2, 8), 1000, dtype=torch.int64)  # any two rows of words: both sizes are declared free below
     names = {0: torch.export.Dim("rows"), 1: torch.export.Dim("length")}
     same = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}  # found to be equal; naming them twice is warned about
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    return _export(module, inputs, dynamic_shapes=(names, same))
+    return _export(module, inputs, dynamic_shapes=(names, same), output=output, finish=finish)
 
 
 def convert_images(module: nn.Module, *, height: int, width: int) -> bytes:
@@ -57,13 +65,19 @@ def convert_images(module: nn.Module, *, height: int, width: int) -> bytes:
     return _export(module, inputs, dynamic_shapes=({0: torch.export.Dim("rows")},))
 
 
-# Any: whatever torch calls a shape
-def _export(module: nn.Module, inputs: dict[str, Tensor], *, dynamic_shapes: tuple[dict[int, Any], ...]) -> bytes:
+def _export(
+    module: nn.Module,
+    inputs: dict[str, Tensor],
+    *,
+    dynamic_shapes: tuple[dict[int, Any], ...],  # Any: whatever torch calls a shape
+    output: str = "logits",
+    finish: Finish | None = None,
+) -> bytes:
     program = torch.onnx.export(
         module.eval(),
         tuple(inputs.values()),
         input_names=list(inputs),
-        output_names=["logits"],
+        output_names=[output],
         dynamic_shapes=dynamic_shapes,
         opset_version=OPSET,
         dynamo=True,
@@ -72,6 +86,8 @@ def _export(module: nn.Module, inputs: dict[str, Tensor], *, dynamic_shapes: tup
     if program is None:  # only when it writes a file itself
         raise RuntimeError("torch.onnx.export returned no program")
     model = _strip(program.model_proto)
+    if finish is not None:
+        finish(model)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, Literal
 
 import numpy as np
@@ -46,7 +46,7 @@ def make_golden(bundle: Bundle, tolerance: Mapping[Literal["cpu", "cuda"], float
     """Score the golden events with the CPU artefact. Raises `ExportError` where the model cannot score one of them."""
     scorer = open_scorer(bundle, provider="cpu", max_batch_tokens=4096)
     given = bundle.manifest.input
-    contents = _with_images(given) if given.kind == "image" else _with_texts()
+    contents = _with_images(given) if given.kind == "image" else _with_texts(bundle.manifest.roles)
     events = tuple(
         json.dumps({"id": f"golden-{number}", "created_at": "2026-01-01T00:00:00Z"} | content, ensure_ascii=False)
         for number, content in enumerate(contents)
@@ -54,7 +54,10 @@ def make_golden(bundle: Bundle, tolerance: Mapping[Literal["cpu", "cuda"], float
     logits = golden_logits(scorer, events)
     if not np.isfinite(logits).all():
         what = "small image" if given.kind == "image" else "short sentence"
-        raise ExportError(f"the model gives no logits for a {what}, or cannot read it whole: export it again")
+        raise ExportError(
+            f"the model gives no logits for a {what}, or cannot read it whole: export it again; a language model that "
+            "does not answer the question needs the wording of its card, or a lower min_answer_mass"
+        )
     return Golden(
         made_with=f"onnxruntime {_onnxruntime_version()} on cpu",
         tolerance=dict(tolerance),
@@ -63,8 +66,8 @@ def make_golden(bundle: Bundle, tolerance: Mapping[Literal["cpu", "cuda"], float
     )
 
 
-def _with_texts() -> list[dict[str, object]]:
-    return [{"role": role, "text": text} for role, text in TEXTS]
+def _with_texts(roles: Collection[str]) -> list[dict[str, object]]:
+    return [{"role": role, "text": text} for role, text in TEXTS if role in roles]
 
 
 def _with_images(given: ImageInput) -> list[dict[str, object]]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from export.importing.imported import Imported
-from export.pack import CALIBRATION, CARD, EVALUATION, entries, pack
+from export.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, entries, pack
 from stream.bundle import Bundle, Manifest, load
 from stream.bundle.calibration import CalibrationFile
 from stream.bundle.sign import sign
@@ -31,6 +31,7 @@ def packed(imported: Imported, folder: Path) -> Bundle:
         CARD: b"A model for tests.\n",
         **dict(imported.artefacts.values()),
         **imported.files,
+        **({} if imported.tokenizer is None else {TOKENIZER: imported.tokenizer}),
     }
     manifest = Manifest(
         schema_version=1,
@@ -41,6 +42,7 @@ def packed(imported: Imported, folder: Path) -> Bundle:
         roles=imported.roles,
         input=imported.input,
         artefacts={place: name for place, (name, _) in imported.artefacts.items()},
+        tokenizer=TOKENIZER if imported.tokenizer is not None else None,
         calibration=CALIBRATION,
         evaluation=EVALUATION,
         card=CARD,

@@ -40,11 +40,22 @@ def _classifier(checkpoint: Path, labels: Path, say: Say) -> Imported:
     return import_classifier(checkpoint, read_labels(labels), say)
 
 
+def _policy(checkpoint: Path, questions: Path, say: Say) -> Imported:
+    from export.importing.policy import import_policy  # noqa: PLC0415
+
+    return import_policy(checkpoint, questions, say)
+
+
 KINDS = (
     Kind(
         "sequence classifiers (BERT, RoBERTa, XLM-RoBERTa, DistilBERT, DeBERTa v1 to v3)",
         "ForSequenceClassification",
         _classifier,
+    ),
+    Kind(
+        "causal language models as policy scorers (Gemma, Llama, Mistral, Qwen), whose map is a file of questions",
+        "ForCausalLM",
+        _policy,
     ),
 )
 
@@ -52,8 +63,10 @@ _HELP = """\
 make a bundle of a checkpoint that was trained elsewhere, in a local folder as `save_pretrained` writes it
 
 Nothing is fetched, no code of the checkpoint is run, and weights are read from safetensors only. The label map says
-what each of its classes means: a harm, or `harmless`. With --data the bundle is calibrated on 85 % of the labelled
-texts and evaluated on the others; without, its probabilities are the model's own and no policy can state a risk for it.
+what each of its classes means: a harm, or `harmless`. For a language model it is the file of questions to ask it, in
+the wording of its card; export/policy_templates/example.yaml shows how. With --data the bundle is calibrated on 85 % of
+the labelled texts and evaluated on the others; without, its probabilities are the model's own and no policy can state a
+risk for it.
 Sign it when you have looked at its card: fairway bundle sign.
 """
 

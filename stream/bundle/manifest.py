@@ -122,18 +122,24 @@ class TextInput(_Strict):
 
 
 class PolicyInput(_Strict):
-    """How a text becomes rows of a language model that is asked, once per harm, whether a policy is broken [S01]."""
+    """How a text becomes a question to a language model, asked once per harm: is this guideline violated? [S01]."""
 
     kind: Literal["policy"]
-    max_tokens: Annotated[int, Field(ge=64, le=32_768)]
-    """Length of a question in tokens, the text and the special tokens included; the middle of a longer text is cut."""
+    max_tokens: Annotated[int, Field(ge=64, le=4096)]
+    """Length of one question in tokens, the text and the special tokens included; the middle of a longer text is cut.
+    """
     templates: BundlePath
     """The file of the questions: its digest, in `files`, is part of what the calibration was fitted on."""
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Added to the probability of either answer, which pulls a score to one half where neither is likely."""
-    min_answer_mass: Annotated[float, Field(ge=0, le=1)] = 0.5
+    min_answer_mass: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Below this probability of both answers together the model did not answer the question, and there is no score."""
+
+    @property
+    def needs_likelihoods(self) -> bool:
+        """Whether the model is to give log-likelihoods, or any two numbers with the same difference will do."""
+        return self.alpha > 0 or self.min_answer_mass > 0
 
 
 class ImageInput(_Strict):

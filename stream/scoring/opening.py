@@ -6,6 +6,7 @@ from stream.bundle import Bundle
 from stream.errors import BundleError
 from stream.scoring import Scorer
 from stream.scoring.onnx import OnnxScorer
+from stream.scoring.policy import PolicyScorer
 from stream.scoring.session import Provider
 
 __all__ = ["open_scorer"]
@@ -22,9 +23,9 @@ def open_scorer(bundle: Bundle, *, provider: Provider, max_batch_tokens: int, ma
         return OnnxScorer.from_bundle(
             bundle, provider=provider, max_batch_tokens=max_batch_tokens, max_windows=max_windows
         )
-    if given.kind == "image":
-        return _open_images(bundle, provider=provider, max_frames=max_windows)
-    raise BundleError(f"{bundle.path} has an input of kind {given.kind}, which this service does not read yet")
+    if given.kind == "policy":
+        return PolicyScorer.from_bundle(bundle, provider=provider, max_batch_tokens=max_batch_tokens)
+    return _open_images(bundle, provider=provider, max_frames=max_windows)
 
 
 def _open_images(bundle: Bundle, *, provider: Provider, max_frames: int | None) -> Scorer:

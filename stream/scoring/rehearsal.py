@@ -16,8 +16,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from stream.bundle.load import assemble
 from stream.errors import BundleError, FairwayError
 from stream.scoring.golden import golden_of, refuse_other_logits
 from stream.scoring.opening import open_scorer
+from stream.scoring.policy import read_questions
 from stream.scoring.tokenize import WindowTokenizer
 
 __all__ = ["Limits", "rehearse"]
@@ -35,6 +36,10 @@ STRESS_CHARACTERS = 200_000
 
 MAX_PATTERNS = 4096
 """Rules of a tokenizer that texts are made for: a map of all emoji has 3,600."""
+
+ATTENTION_BYTES = 4 * 1024**3
+"""More memory for a language model: attention has the square of a row's tokens, for each head, several times over. With
+12 heads and rows of 2,300 tokens, 250 MB of weights took 3.8 GB in all (measured)."""
 
 BATCH_TOKENS = 2048
 """Token budget of a call in the rehearsal: the golden batch is small."""
@@ -50,8 +55,9 @@ class Limits:
     """And this much for each byte of the model: its bytes, their parsed form, and weights packed for the kernels."""
     processor_s: float = 60.0
     """A linear model takes one second, MiniLM two."""
-    processor_s_per_model_mb: float = 0.5
-    """And this much more for each megabyte of the model: a language model of 2 GB reads 16 golden events in minutes."""
+    processor_s_per_model_mb: float = 2.0
+    """And this much more for each megabyte of the model: to warm up and read 16 golden events, a language model reads
+    20,000 tokens; one of 250 MB took a tenth of a second a megabyte (measured), and a busy core is far slower."""
     wall_factor: float = 3.0
     """Time on the clock, in processor times: for a machine on which others are busy as well."""
     text_s: float = 0.5
@@ -69,9 +75,12 @@ def rehearse(bundle: Bundle, limits: Limits | None = None) -> float:
     """
     limits = limits or Limits()
     manifest = bundle.manifest
+    if manifest.input.kind == "policy":
+        limits = replace(limits, memory_bytes=limits.memory_bytes + ATTENTION_BYTES)
     golden_of(bundle)  # before a process is started to no end
     needed = {manifest.calibration, *manifest.artefacts.values()}
     needed |= {name for name in (manifest.tokenizer, manifest.golden) if name is not None}
+    needed |= {manifest.input.templates} if manifest.input.kind == "policy" else set()
     contents = {name: bundle.contents[name] for name in sorted(needed)}
     head = {
         "path": str(bundle.path),
@@ -158,22 +167,31 @@ def _limit(limits: Limits, model_bytes: int) -> None:
 
 
 def _refuse_slow_tokenizer(bundle: Bundle, limits: Limits, name: str) -> None:
-    given = bundle.manifest.input
-    if bundle.manifest.tokenizer is None or given.kind != "text":
+    if bundle.manifest.tokenizer is None:
         return
     content = bundle.read(bundle.manifest.tokenizer)
-    tokenizer = WindowTokenizer.of(content, given)
+    read = _reader(bundle)
     for unit in _awkward_units(content):
         # Without end, and ending again and again: a rule that backtracks does so where what it repeats has stopped.
         texts = [(part * (STRESS_CHARACTERS // len(part) + 1))[:STRESS_CHARACTERS] for part in (unit, unit * 40 + "! ")]
         started_at = time.thread_time()
-        tokenizer.read(texts)
+        read(texts)
         taken_s = (time.thread_time() - started_at) / len(texts)
         if taken_s > limits.text_s:
             raise BundleError(
                 f"{bundle.manifest.tokenizer} of {name} takes {taken_s:.1f} s for one long text, {limits.text_s:g} s "
                 f"are allowed; the text repeats {unit[:20]!a}: mend the rule of the tokenizer that this makes slow"
             )
+
+
+def _reader(bundle: Bundle) -> Callable[[list[str]], object]:
+    """What reads texts as the bundle's scorer will."""
+    manifest, given = bundle.manifest, bundle.manifest.input
+    if given.kind == "text" and manifest.tokenizer is not None:
+        return WindowTokenizer.of(bundle.read(manifest.tokenizer), given).read
+    questions = read_questions(bundle)
+    roles = sorted(questions.roles)
+    return lambda texts: [questions.read(texts, roles=[role] * len(texts), prompts=texts) for role in roles]
 
 
 def _awkward_units(tokenizer: bytes) -> Iterator[str]:

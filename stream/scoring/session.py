@@ -28,7 +28,16 @@ os.putenv("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as capi
 
-__all__ = ["OnnxSession", "Provider", "RunError", "Signature", "open_session", "reads_pixels", "reads_tokens"]
+__all__ = [
+    "OnnxSession",
+    "Provider",
+    "RunError",
+    "Signature",
+    "answers_questions",
+    "open_session",
+    "reads_pixels",
+    "reads_tokens",
+]
 
 Provider = Literal["cpu", "cuda"]
 
@@ -76,6 +85,16 @@ def reads_tokens(harms: int) -> Signature:
     return Signature({"input_ids": tokens, "attention_mask": tokens}, {"logits": ("tensor(float)", (None, harms))})
 
 
+def answers_questions(harms: int, *, likelihoods: bool) -> Signature:
+    """Of a language model: ids and marks, both (n, l), to yes and no for each harm, (n, h, 2).
+
+    These are `log_likelihoods`, or `answers` that have the same difference and no more.
+    """
+    tokens = ("tensor(int64)", (None, None))
+    name = "log_likelihoods" if likelihoods else "answers"
+    return Signature({"input_ids": tokens, "attention_mask": tokens}, {name: ("tensor(float)", (None, harms, 2))})
+
+
 def reads_pixels(harms: int, *, height: int, width: int) -> Signature:
     """Of a classifier of images: pixels (n, 3, height, width) to logits (n, h)."""
     pixels = ("tensor(float)", (None, 3, height, width))
@@ -95,8 +114,8 @@ class OnnxSession:
         self._outputs = [output.name for output in session.get_outputs()]
 
     def run(self, inputs: ModelInputs) -> NDArray[np.float32]:
-        """The logits of n rows of tokens, (n, h) float32. Raises `RunError`."""
-        return self.call({"input_ids": inputs.input_ids, "attention_mask": inputs.attention_mask})["logits"]
+        """The one output of a model that reads tokens, for n rows of them: (n, ...) float32. Raises `RunError`."""
+        return self.call({"input_ids": inputs.input_ids, "attention_mask": inputs.attention_mask})[self._outputs[0]]
 
     def call(self, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Every output of the model by name, for its inputs by name. Raises `RunError`."""

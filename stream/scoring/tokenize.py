@@ -1,14 +1,16 @@
-"""Texts in, token windows out, and from them the two input arrays of a model call; the only use of `tokenizers`."""
+"""Texts in, token windows or encoded texts out, and the two input arrays of a model call; all use of `tokenizers`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from stream.bundle.manifest import TextInput
 from stream.errors import BundleError
@@ -17,7 +19,7 @@ from stream.scoring.windows import Windows, lay_windows
 from stream.scoring.words import BYTES_PER_TOKEN, KnownWords
 from stream.scoring.wordwise import split_of
 
-__all__ = ["ModelInputs", "TokenWindows", "WindowTokenizer"]
+__all__ = ["MAX_CHARACTERS_PER_TOKEN", "Encoded", "ModelInputs", "PlainTokenizer", "TokenWindows", "WindowTokenizer"]
 
 MAX_CHARACTERS_PER_TOKEN = 8
 """A text is cut before tokenising at this many characters per token that could be read. English prose has 4.5 to a
@@ -118,12 +120,105 @@ class WindowTokenizer:
         return TokenWindows(np.frombuffer(b"".join(tokens), dtype=np.intc), windows, self._specials)
 
     def _encode(self, word: str) -> Sequence[int]:
-        try:
-            return self._tokenizer.encode(word, add_special_tokens=False).ids
-        except TypeError:
-            # Half a surrogate pair cannot become UTF-8, which the tokenizer works in; `?` reads the same to the model
-            # as the replacement character would.
-            return self._encode(word.encode("utf-8", "replace").decode())
+        return _encode(self._tokenizer, word).ids
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Of k tokens, their ids, and for each the characters it stands for: from the first to beyond the last."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+class PlainTokenizer:
+    """Reads text as characters, whatever control tokens it spells; knows those by name. Threads may share it.
+
+    Control tokens are all that were added to the vocabulary, but for white space. Many a tokenizer marks only some of
+    them as special, and a turn that an author could end is as bad as a beginning that they could write.
+    """
+
+    def __init__(self, tokenizer_json: bytes) -> None:
+        """`tokenizer_json` must be verified bytes.
+
+        Raises `BundleError` where it is no tokenizer, puts tokens after a text, or lets a text write a control token.
+        """
+        specials = _specials(_load(tokenizer_json))
+        if specials.suffix:
+            raise BundleError(
+                "the bundle's tokenizer puts tokens after a text, where the model's answer belongs: import the model "
+                "with a tokenizer that does not (add_eos_token: false)"
+            )
+        self.prefix = specials.prefix
+        """The tokens it puts before a text by itself."""
+        document = json.loads(tokenizer_json)
+        added = [token for token in document.get("added_tokens") or () if token["content"].strip()]
+        self.controls: dict[str, int] = {token["content"]: token["id"] for token in added}
+        """The id of each control token by its name."""
+        self._control = re.compile("|".join(map(_pattern_of, sorted(added, key=_longest_first))) or "(?!)")
+        for token in added:
+            token["special"] = True  # and so, by `_load`, characters
+        self._first = _load(json.dumps(document).encode())
+        _begin_nowhere(document.get("pre_tokenizer"))
+        self._later = _load(json.dumps(document).encode())
+        self._refuse_forgeries(document["model"])
+
+    @property
+    def largest_id(self) -> int:
+        """The largest token id that a text can become."""
+        return max(self._first.get_vocab(with_added_tokens=True).values())
+
+    def split(self, template: str) -> Iterator[tuple[str, int | None]]:
+        """Cut a template at its control tokens: pairs of the text before one and its id, None after the last text."""
+        at = 0
+        for found in self._control.finditer(template):
+            name = found[0] if found[0] in self.controls else found[0].strip()
+            yield template[at : found.start()], self.controls[name]
+            at = found.end()
+        yield template[at:], None
+
+    def encode(self, text: str, *, first: bool) -> Encoded:
+        """The tokens of a text between control tokens; `first` says that none comes before it."""
+        encoding = _encode(self._first if first else self._later, text)
+        return Encoded(encoding.ids, encoding.offsets)
+
+    def _refuse_forgeries(self, model: dict[str, Any]) -> None:  # Any: JSON
+        """Raise `BundleError` where a control token's name, as characters, still becomes that token."""
+        for name, token in self.controls.items():
+            texts = (name, f"a{name}a", f" {name} ")
+            is_written = any(token in self.encode(text, first=True).ids for text in texts)
+            if is_written and name != model.get("unk_token"):  # which stands for characters it does not know
+                raise BundleError(
+                    f"the bundle's tokenizer reads the characters {name[:40]!a} as the control token of this name, so "
+                    "that an author could write it: such a model cannot be asked about a text safely"
+                )
+
+
+def _encode(tokenizer: Tokenizer, text: str) -> Encoding:
+    try:
+        return tokenizer.encode(text, add_special_tokens=False)
+    except TypeError:
+        # Half a surrogate pair cannot become UTF-8, which the tokenizer works in; `?` reads the same to the model
+        # as the replacement character would.
+        return tokenizer.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False)
+
+
+def _pattern_of(token: dict[str, Any]) -> str:  # Any: JSON
+    """Where a control token is in a template, with the white space that it swallows."""
+    before, after = (r"\s*" if token.get(side) else "" for side in ("lstrip", "rstrip"))
+    return f"{before}{re.escape(token['content'])}{after}"
+
+
+def _longest_first(token: dict[str, Any]) -> int:  # Any: JSON
+    return -len(token["content"])
+
+
+def _begin_nowhere(pre_tokenizer: dict[str, Any] | None) -> None:  # Any: JSON
+    """Change a tokenizer that marks the beginning of the whole text so that it marks none."""
+    parts = (pre_tokenizer or {}).get("pretokenizers") or [pre_tokenizer or {}]
+    for part in parts:
+        if part.get("prepend_scheme") == "first":
+            part["prepend_scheme"] = "never"
 
 
 def _load(tokenizer_json: bytes) -> Tokenizer:

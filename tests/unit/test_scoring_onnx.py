@@ -162,17 +162,17 @@ class OtherBitsAlone(OnnxSession):
 
 
 class Timed(OnnxSession):
-    """A session that takes `seconds` of made-up time for a call of so many tokens."""
+    """A session that takes `micros` microseconds of made-up time for a call of so many tokens."""
 
-    def __init__(self, session: OnnxSession, seconds: Callable[[int], float]) -> None:
+    def __init__(self, session: OnnxSession, micros: Callable[[int], float]) -> None:
         super().__init__(session._session, "cpu")
         self.now = 0.0
-        self.seconds = seconds
+        self.micros = micros
         self.most_tokens = 0
 
     def run(self, inputs: ModelInputs) -> NDArray[np.float32]:
         """Run, and let time pass."""
-        self.now += self.seconds(inputs.input_ids.size)
+        self.now += self.micros(inputs.input_ids.size) / 1e6
         self.most_tokens = max(self.most_tokens, inputs.input_ids.size)
         return super().run(inputs)
 
@@ -305,21 +305,36 @@ def test_a_lone_row_has_the_bits_it_has_in_company(make_scorer: MakeScorer, from
     assert np.array_equal(scorer.score(batch_of(text)).logits[0], scorer.score(batch_of(text, text)).logits[1])
 
 
+@pytest.mark.parametrize(("from_length", "rows"), [(1024, 2), (1500, 1)])
+def test_company_is_tried_at_up_to_a_thousand_tokens(make_scorer: MakeScorer, from_length: int, rows: int) -> None:
+    """Whether company changes a row is found out at lengths up to 1024, where longer rows are read too."""
+    plain = make_scorer(window=2048)
+    scorer = OnnxScorer(
+        OtherBitsAlone(plain._session, from_length=from_length),
+        plain._tokenizer,
+        harms=HARMS,
+        window=2048,
+        max_batch_tokens=64,
+    )
+    assert scorer._fewest_rows == rows
+
+
 @pytest.mark.parametrize(
-    ("seconds", "tokens", "tried"),
+    ("micros", "tokens", "tried"),
     [
         (lambda tokens: 1 + tokens, 4096, 4096),
         (lambda tokens: tokens if tokens <= 1024 else 2 * tokens, 512, 2048),
         (lambda tokens: 100 + tokens if tokens <= 1024 else 2 * tokens, 1024, 2048),
+        (lambda tokens: 1_000_000 + tokens, 512, 512),
     ],
-    ids=["cost of a call", "cache", "both"],
+    ids=["cost of a call", "cache", "both", "seconds a call"],
 )
 def test_calls_are_as_large_as_is_fast(
-    make_scorer: MakeScorer, seconds: Callable[[int], float], tokens: int, tried: int
+    make_scorer: MakeScorer, micros: Callable[[int], float], tokens: int, tried: int
 ) -> None:
     """Calls on the CPU have the size with the least time per token; far larger ones are not even tried."""
     plain = make_scorer()
-    session = Timed(plain._session, seconds)
+    session = Timed(plain._session, micros)
     scorer = OnnxScorer(
         session, plain._tokenizer, harms=HARMS, window=8, max_batch_tokens=4096, clock=lambda: session.now
     )
