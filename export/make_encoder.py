@@ -28,11 +28,12 @@ from export.training import TrainingRecipe
 from stream.scoring.session import open_session, reads_tokens
 from stream.scoring.tokenize import ModelInputs, TokenWindows
 
-__all__ = ["ABOUT", "LIMITS", "Training", "make_encoder", "training_of"]
+__all__ = ["LIMITS", "Training", "about", "make_encoder", "training_of"]
 
-ABOUT = """\
-A transformer of six layers, all-MiniLM-L6-v2 trained on for six harms, with products of 8 bits for the CPU and of half
-precision for CUDA. How it was trained, and what else was tried, was decided by sources it had not seen."""
+_ABOUT = """\
+A transformer of six layers, {encoder}, with products of 8 bits for the CPU and of half
+precision for CUDA. Its head, which reads the mean states of the last {layers} layers, was trained for six harms. How, and
+what else was tried, was decided by sources it had not seen."""
 
 LIMITS = """\
 - It reads a text by itself: who says it to whom, and what was said before, escape it. Irony, quotation and coded
@@ -103,6 +104,12 @@ def _flips(expected: Logits, found: Logits, labels: NDArray[np.float32]) -> Flip
     calibration = calibrate(found, labels, harms=HARMS, split="the same", created_at=datetime.now(UTC))
     thresholds = default_thresholds(calibration, HARMS)
     return count_flips(expected, found, as_logits(thresholds.act_at, calibrator_of(calibration, HARMS)))
+
+
+def about(training: Training) -> str:
+    """What the card says of such a model."""
+    encoder = "all-MiniLM-L6-v2 trained on" if training.recipe.tune else "all-MiniLM-L6-v2 as it comes"
+    return _ABOUT.format(encoder=encoder, layers=training.recipe.head.layers)
 
 
 def training_of(weights: Path) -> Training:

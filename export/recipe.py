@@ -27,9 +27,8 @@ from export.evaluate import average_precision_change, measure, measure_macro
 from export.figures import draw_all
 from export.items import items_of
 from export.logits import Model, text_logits
-from export.make_encoder import ABOUT as ENCODER_ABOUT
 from export.make_encoder import LIMITS as ENCODER_LIMITS
-from export.make_encoder import make_encoder, training_of
+from export.make_encoder import about, make_encoder, training_of
 from export.make_lite import make_lite
 from export.making import Made, Make, Material, Part
 from export.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, manifest_of, pack
@@ -94,13 +93,13 @@ def encoder(weights: Path) -> Recipe:
 
     Raises `ExportError` where nothing says how the weights came about.
     """
-    trained_by = training_of(weights).recipe
+    training = training_of(weights)
     return Recipe(
-        name=trained_by.name,
+        name=training.recipe.name,
         version="1",
-        about=ENCODER_ABOUT,
+        about=about(training),
         limits=ENCODER_LIMITS,
-        input=_INPUT.model_copy(update={"form": trained_by.form}),
+        input=_INPUT.model_copy(update={"form": training.recipe.form}),
         tokenizer=build_moderator_tokenizer,
         make=make_encoder(weights),
         max_false_positive_gap=MAX_GAP,
