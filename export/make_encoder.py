@@ -32,8 +32,8 @@ __all__ = ["LIMITS", "Training", "about", "make_encoder", "training_of"]
 
 _ABOUT = """\
 A transformer of six layers, {encoder}, with products of 8 bits for the CPU and of half
-precision for CUDA. Its head, which reads the mean states of the last {layers} layers, was trained for six harms. How, and
-what else was tried, was decided by sources it had not seen."""
+precision for CUDA. Its head, which reads the mean states of the last {layers} layers, was trained for six harms. How it
+was trained, and what else was tried, was decided by sources it had not seen."""
 
 LIMITS = """\
 - It reads a text by itself: who says it to whom, and what was said before, escape it. Irony, quotation and coded
