@@ -30,6 +30,7 @@ __all__ = [
     "Encoder",
     "EncoderClassifier",
     "EncoderConfig",
+    "Standardise",
     "fresh_head",
     "load_classifier",
     "parameter_groups",
@@ -169,9 +170,29 @@ class EncoderClassifier(nn.Module):
         return means[0] if len(means) == 1 else torch.cat(means, dim=-1)
 
 
+class Standardise(nn.Module):
+    """Each of k channels less its mean and over its spread, which are found once and do not train.
+
+    Not part of the weights that follow: channels of mean states are far apart, and in 8 bits the large ones would leave
+    nothing of the others.
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(n, k) of (n, k)."""
+        return (states - self.mean) * (1 / self.spread)
+
+
 def fresh_head(width: int, *, harms: int, hidden: int, dropout: float) -> nn.Sequential:
     """Mean states (n, width) to logits (n, harms), by a layer of `hidden` between, or none where that is 0."""
-    steps: list[nn.Module] = [nn.Dropout(dropout)]
+    steps: list[nn.Module] = [Standardise(width), nn.Dropout(dropout)]
     if hidden:
         steps += [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout)]
     return nn.Sequential(*steps, nn.Linear(hidden or width, harms)).apply(_initialise)

@@ -8,7 +8,7 @@ On the CPU these operators are slower than the plain ones, so that it has an art
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import onnx
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from export.convert import IR_VERSION, OPSET
 from export.convertible import MOST_BY_ROW
-from export.encoder import EncoderClassifier
+from export.encoder import EncoderClassifier, Standardise
 from export.quantise import quantise_table
 
 __all__ = ["Precision", "fuse"]
@@ -160,7 +160,12 @@ def _pool(graph: _Graph, output: str) -> str:
 def _head(graph: _Graph, head: nn.Sequential) -> None:
     """The layers of the head on `pooled`, in float32; large weights are rounded to 8 bits, as for the CPU."""
     layers = [layer for layer in head if isinstance(layer, nn.Linear)]
-    read = "pooled"
+    scale = cast(Standardise, head[0])
+    graph.constant("head.mean", scale.mean.cpu().numpy())
+    graph.constant("head.factor", (1 / scale.spread).cpu().numpy())
+    graph.add("Sub", ["pooled", "head.mean"], "centred")
+    graph.add("Mul", ["centred", "head.factor"], "standard")
+    read = "standard"
     for number, layer in enumerate(layers):
         final = number == len(layers) - 1
         weight = _head_weight(graph, f"head.{number}.weight", layer.weight.detach().cpu().numpy())

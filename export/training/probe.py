@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from export.encoder import EncoderClassifier, fresh_head
+from export.encoder import EncoderClassifier, Standardise, fresh_head
 from export.progress import Say
 from export.training.batches import plan
 from export.training.examples import Examples
@@ -121,21 +122,24 @@ def _mean_of_heads(members: Sequence[nn.Sequential]) -> dict[str, Tensor]:
     """One head whose logits are the mean of those of `members`: their hidden layers side by side."""
     states = [member.state_dict() for member in members]
     last = str(len(members[0]) - 1)
-    joined = {name: torch.cat([state[name] for state in states]) for name in states[0] if not name.startswith(last)}
-    mean = torch.stack([state[f"{last}.bias"] for state in states]).mean(dim=0)
+    scale = {name: tensor for name, tensor in states[0].items() if name.startswith("0.")}  # the same in all
+    hidden = [name for name in states[0] if name not in scale and not name.startswith(last)]
+    joined = {name: torch.cat([state[name] for state in states]) for name in hidden}
+    bias = torch.stack([state[f"{last}.bias"] for state in states]).mean(dim=0)
     side_by_side = [state[f"{last}.weight"] / len(members) for state in states]
-    weight = torch.cat(side_by_side, dim=1) if joined else torch.stack(side_by_side).sum(dim=0)
-    return joined | {f"{last}.weight": weight, f"{last}.bias": mean}
+    weight = torch.cat(side_by_side, dim=1) if hidden else torch.stack(side_by_side).sum(dim=0)
+    return scale | joined | {f"{last}.weight": weight, f"{last}.bias": bias}
 
 
 def fit_head(head: nn.Sequential, states: Tensor, examples: Examples, probe: Probe, *, seed: int) -> float:
     """Fit `head` to the states with Adam, the rate falling to 0; the mean loss of the last epoch.
 
-    The states are standardised for the fit, and the head's first layer then takes the standardisation into its weights.
+    Its first step, `Standardise`, is given the mean and the spread of the states.
     """
     torch.manual_seed(seed)
-    mean, spread = states.mean(dim=0), states.std(dim=0) + _FLAT
-    inputs = (states - mean) / spread
+    scale = cast(Standardise, head[0])
+    scale.mean.copy_(states.mean(dim=0))
+    scale.spread.copy_(states.std(dim=0) + _FLAT)
     targets, weights = torch.from_numpy(examples.targets), torch.from_numpy(examples.weights)
     optimiser = torch.optim.AdamW(head.parameters(), lr=probe.rate, weight_decay=probe.weight_decay)
     batches = _shuffled(len(states), probe, seed)
@@ -143,12 +147,11 @@ def fit_head(head: nn.Sequential, states: Tensor, examples: Examples, probe: Pro
     head.train()
     for step, rows in enumerate(batches):
         optimiser.param_groups[0]["lr"] = probe.rate * (1 - step / len(batches))
-        loss = masked_loss(head(inputs[rows]), targets[rows], weights[rows])
+        loss = masked_loss(head(states[rows]), targets[rows], weights[rows])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))
-    _absorb(head, mean, spread)
     return float(np.mean(losses[-(len(batches) // probe.epochs) :]))
 
 
@@ -156,11 +159,3 @@ def _shuffled(count: int, probe: Probe, seed: int) -> list[NDArray[np.int64]]:
     generator = np.random.default_rng(seed)
     steps = -(-count // probe.batch_rows)
     return [part for _ in range(probe.epochs) for part in np.array_split(generator.permutation(count), steps)]
-
-
-def _absorb(head: nn.Sequential, mean: Tensor, spread: Tensor) -> None:
-    """Make the head read states as they are instead of standardised ones."""
-    first = next(layer for layer in head if isinstance(layer, nn.Linear))
-    with torch.no_grad():
-        first.weight.div_(spread)
-        first.bias.sub_(first.weight @ mean)

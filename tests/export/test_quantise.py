@@ -15,7 +15,7 @@ from onnx import TensorProto, numpy_helper
 from torch import nn
 
 from export.convert import OPSET, TorchModel, convert, operators
-from export.encoder import Encoder, EncoderClassifier, EncoderConfig, read_minilm, served
+from export.encoder import Encoder, EncoderClassifier, EncoderConfig, Standardise, read_minilm, served
 from export.errors import ExportError
 from export.fused import fuse
 from export.parity import check_parity
@@ -48,6 +48,10 @@ def classifier() -> EncoderClassifier:
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(5)
+        # As in a trained model: channels that are far from zero, and others that hardly move.
+        scale = cast(Standardise, model.head[0])
+        scale.mean.uniform_(-0.1, 0.1)
+        scale.spread.uniform_(0.5, 2)
     return model.eval()
 
 
@@ -269,11 +273,11 @@ def test_fused_logits_are_those_of_the_module(classifier: EncoderClassifier) -> 
     given_inputs = inputs(9, 50)
     wholes, steps = quantise_table(classifier.encoder.words.weight.detach().numpy())
     rounded = served(classifier)
-    head = cast(nn.Linear, classifier.head[1])
+    head = cast(nn.Linear, classifier.head[2])
     head_wholes, head_steps = quantise_table(head.weight.detach().numpy())
     with torch.no_grad():
         rounded.encoder.words.weight.copy_(torch.from_numpy(wholes * steps))
-        cast(nn.Linear, rounded.head[1]).weight.copy_(torch.from_numpy(head_wholes * head_steps))
+        cast(nn.Linear, rounded.head[2]).weight.copy_(torch.from_numpy(head_wholes * head_steps))
     check_parity(TorchModel(rounded).run(given_inputs), run(fuse(classifier, precision="float32"), given_inputs))
 
 

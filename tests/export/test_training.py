@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from export.convert import TorchModel
 from export.dataset import HARMS, Dataset
-from export.encoder import Encoder, EncoderClassifier, EncoderConfig
+from export.encoder import Encoder, EncoderClassifier, EncoderConfig, fresh_head
 from export.errors import ExportError
 from export.functional import SOURCE, expand, read_library
 from export.logits import text_logits
@@ -268,7 +268,7 @@ def test_the_head_is_fitted_to_states_as_they_are() -> None:
     true = (states[:, 0] + states[:, 1] / 5 > 6.5 + torch.randn(2000, generator=generator)).float()[:, None]
     windows = reader().read(["a"] * 2000)
     examples = Examples(windows, true.numpy(), np.ones((2000, 1), dtype=np.float32))
-    head = torch.nn.Sequential(torch.nn.Dropout(0.0), torch.nn.Linear(8, 1))
+    head = fresh_head(8, harms=1, hidden=0, dropout=0.0)
     fit_head(head, states, examples, Probe(epochs=40, rate=0.05, weight_decay=0), seed=0)
     with torch.no_grad():
         found = head.eval()(states).numpy()[:, 0]
@@ -330,7 +330,7 @@ def test_the_encoder_stays_as_it_comes_without_tuning(train: Train) -> None:
     weights = train("probe", recipe().model_copy(update={"tune": None}))
     fresh = EncoderClassifier(encoder(), harms=len(HARMS)).state_dict()
     assert all(torch.equal(weights[name], fresh[name]) for name in fresh if not name.startswith("head."))
-    assert not torch.equal(weights["head.1.weight"], fresh["head.1.weight"])
+    assert not torch.equal(weights["head.2.weight"], fresh["head.2.weight"])
 
 
 def test_tuning_changes_every_layer(train: Train) -> None:
