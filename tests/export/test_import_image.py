@@ -22,13 +22,14 @@ from transformers import (
 )
 
 from export.errors import ExportError
+from export.golden_images import golden_images
 from export.importing.image import ROLES, import_image
 from export.importing.labels import LabelMap, read_labels
 from export.importing.preprocessing import read_preprocessing, read_processor
 from stream.bundle import ImageInput
 from stream.errors import ConfigError
 from stream.events import Image
-from stream.scoring.golden import golden_of, refuse_other_logits
+from stream.scoring.golden import LIMITS, golden_of, refuse_other_logits
 from stream.scoring.image import ImageScorer
 from stream.scoring.picture import PictureReader
 from stream.scoring.rehearsal import rehearse
@@ -258,15 +259,11 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         import_image(checkpoint, labels_in(tmp_path), silent)
 
 
-def test_the_golden_images_of_any_size_fit_into_events(tmp_path: Path) -> None:
+def test_the_golden_images_of_any_size_fit_into_events() -> None:
     """Golden events of a model of 512 x 512 that only cuts are small enough to be stored, and are read whole."""
-    from export.golden_images import golden_images  # noqa: PLC0415
-    from stream.scoring.golden import LIMITS  # noqa: PLC0415
-
     given = ImageInput(kind="image", height=512, width=512, resize="none")
     for golden in golden_images(given):
         assert len(golden.image.data or "") < LIMITS.max_event_bytes - 1000
         picture = PictureReader(given).read(golden.image)
         assert picture.whole
         assert np.ptp(picture.pieces) > 100
-    assert tmp_path.is_dir()
