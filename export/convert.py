@@ -25,7 +25,7 @@ IR_VERSION = 10
 
 
 _NOISY = ("torch.onnx", "onnxscript")
-"""They log that optional packages are not installed, which no text model uses, and what they do not fold."""
+"""They log that optional packages are not installed, which no model here uses, and what they do not fold."""
 
 
 Finish = Callable[[onnx.ModelProto], object]
@@ -50,8 +50,6 @@ def convert(module: nn.Module, *, output: str = "logits", finish: Finish | None 
 
     `output` is the name of what it gives; `finish` may change the model before it is checked.
     """
-    for name in _NOISY:
-        logging.getLogger(name).setLevel(logging.ERROR)
     ids = torch.full((2, 8), 1000, dtype=torch.int64)  # any two rows of words: both sizes are declared free below
     names = {0: torch.export.Dim("rows"), 1: torch.export.Dim("length")}
     same = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}  # found to be equal; naming them twice is warned about
@@ -73,6 +71,8 @@ def _export(
     output: str = "logits",
     finish: Finish | None = None,
 ) -> bytes:
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     program = torch.onnx.export(
         module.eval(),
         tuple(inputs.values()),

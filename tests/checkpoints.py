@@ -1,9 +1,10 @@
-"""Checkpoints made for tests: tiny classifiers of random weights with a tokenizer of their own, as folders."""
+"""Tiny classifiers of text of random weights, saved as checkpoints; label maps; and bundles of what was imported."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,26 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-__all__ = ["CLASSES", "KINDS", "MEANINGS", "class_logits", "harm_logits", "label_map", "save_checkpoint"]
+from export.importing.finish import finish
+from export.importing.imported import Imported
+from stream.bundle import Bundle, load
+from stream.bundle.sign import sign
+from tests.bundles import own_trust, signer
+
+__all__ = [
+    "CLASSES",
+    "KINDS",
+    "MEANINGS",
+    "class_logits",
+    "edit_config",
+    "harm_logits",
+    "label_map",
+    "save_checkpoint",
+    "signed_bundle",
+]
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
 
 CLASSES = ("calm", "rude", "insult", "threat")
 
@@ -116,10 +136,24 @@ def _tokenizer(*, roberta: bool) -> Tokenizer:
 
 
 def label_map(path: Path, classes: Mapping[str, str], **more: Any) -> Path:
-    """Write a label map; JSON is YAML."""
+    """Write a label map, with other fields than these in `more`, None leaving one out; JSON is YAML."""
     head = {"schema_version": 1, "name": "imported", "version": "3", "roles": ["post", "output"]}
-    path.write_text(json.dumps({**head, "classes": dict(classes), **more}), encoding="utf-8")
+    document = {**head, "classes": dict(classes), **more}
+    path.write_text(json.dumps({name: value for name, value in document.items() if value is not None}))
     return path
+
+
+def edit_config(folder: Path, **fields: object) -> None:
+    """Change what a checkpoint's `config.json` says."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | fields))
+
+
+def signed_bundle(imported: Imported, folder: Path) -> Bundle:
+    """The bundle of an imported model without data, signed with the tests' own key and loaded as a worker does."""
+    finish(imported, folder, data=[], created_at=NOW, say=lambda _: None)
+    sign(folder, signer())
+    return load(folder, own_trust())
 
 
 def class_logits(model: PreTrainedModel, folder: Path, texts: list[str]) -> NDArray[np.float64]:

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 
 from export import card_figures
 from export.importing.imported import Imported
+from export.importing.labels import HARMLESS, ClassMap
 from stream.bundle import ModelInput
 from stream.bundle.calibration import CalibrationFile
 from stream.bundle.evaluation import Evaluation
 
-__all__ = ["write_card"]
+__all__ = ["about_classes", "write_card"]
 
 _CARD = """\
 # {title}
@@ -39,12 +40,19 @@ _CARD = """\
 ## From the checkpoint to serving
 
 Largest difference of a logit between the checkpoint's own module and the file that is served: {parity:.2g}, over
-{parity_texts:,} inputs.
+{parity_texts:,} inputs. The weights it was made from:
+
+{weights}
 """
 
 _UNMEASURED = """\
 **Not measured.** No labelled texts were given. Measure it on your own with `fairway export evaluate` before you act on
 what it says, and whom it is unfair to above all: no sentence about any group of people was tried on it.
+"""
+
+_UNSEEN = """\
+**Not measured.** No labelled images are read here. Look at what it says of images of your own before you act on it, and
+at whom it is unfair to above all: no image of any group of people was tried on it.
 """
 
 _MEASURED = """\
@@ -73,14 +81,35 @@ _WIDTH = 120
 
 _PARTS = ("role=", "source=", "group=")
 
+_SCORES = {
+    "softmax": "One class of all (softmax): a harm's probability is the sum over its classes.",
+    "sigmoid": "Each class by itself (sigmoid): a harm with several classes has the largest.",
+}
 
-def write_card(
-    title: str, imported: Imported, calibration: CalibrationFile, evaluation: Evaluation, figures: Iterable[str]
-) -> str:
+
+def about_classes(architecture: str, parameters: int, classes: ClassMap, *, source: str | None, reads: str = "") -> str:
+    """What is said of a classifier of any kind: how large it is, what its classes mean, where its map says it is from.
+
+    `reads` is what else is to be known of what it looks at.
+    """
+    size = f"A {architecture} of {parameters / 1e6:,.1f} million parameters, trained elsewhere, converted as it is, in"
+    lines = [
+        _filled(f"{size} float32. {_SCORES[classes.scores]} {reads}"),
+        "",
+        "| class of the checkpoint | means |",
+        "|---|---|",
+        *(f"| {_cell(name)} | {_cell(meaning)} |" for name, meaning in classes.meanings),
+        *([] if source is None else ["", f"Where it is from: {source}"]),
+    ]
+    return "\n".join(lines)
+
+
+def write_card(imported: Imported, calibration: CalibrationFile, evaluation: Evaluation, figures: Iterable[str]) -> str:
     """Write the model card in Markdown; `figures` are paths of pictures in the bundle."""
     is_measured = bool(evaluation.split_rows["test"])
+    unmeasured = _UNSEEN if imported.input.kind == "image" else _UNMEASURED
     return _CARD.format(
-        title=title,
+        title=f"{imported.name} {imported.version}",
         about=imported.about,
         use=_filled(
             f"Scores {_listed(imported.harms)}, in content of the roles {', '.join(imported.roles)}. It feeds a policy "
@@ -88,11 +117,12 @@ def write_card(
             + _reads(imported.input)
         ),
         limits=_NO_GROUPS if is_measured and evaluation.counterfactual is None else "",
-        quality=_quality(evaluation, figures) if is_measured else _UNMEASURED,
+        quality=_quality(evaluation, figures) if is_measured else unmeasured,
         fairness=card_figures.fairness(evaluation.counterfactual),
         calibration=_calibration(calibration, evaluation),
         parity=imported.parity.max_abs_logit,
         parity_texts=imported.parity.texts,
+        weights="\n".join(f"- `{name}`: sha256 {digest}" for name, digest in imported.weights.items()),
     )
 
 
@@ -147,3 +177,7 @@ def _listed(harms: Iterable[str]) -> str:
 
 def _filled(text: str) -> str:
     return textwrap.fill(text, _WIDTH, break_on_hyphens=False, break_long_words=False)
+
+
+def _cell(text: str) -> str:
+    return text if text == HARMLESS else f"`{text.replace('|', '/').replace('`', '')}`"

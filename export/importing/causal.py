@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from export.errors import ExportError
-from export.importing.checkpoint import Checkpoint, open_checkpoint
-from stream.bundle.manifest import MAX_FILE_BYTES
+from export.importing.checkpoint import Checkpoint
+from export.importing.loading import load_model, read_config
 from stream.scoring.questions import SHARED
 
 __all__ = ["ARCHITECTURES", "Asked", "Questioned", "read_causal"]
@@ -26,38 +25,21 @@ _HIDDEN = -1e30
 _BY_LENGTH = {"dynamic", "longrope"}
 """Kinds of rotary embedding that are chosen anew for each length, in code that is not part of a graph."""
 
-_GRAPH_BYTES = 16 * 1024 * 1024
-"""Beside the weights in a model's file; a graph of 48 layers is a tenth of it."""
 
+def read_causal(checkpoint: Checkpoint) -> PreTrainedModel:
+    """Its model in float32, ready to convert.
 
-def read_causal(folder: Path) -> PreTrainedModel:
-    """The model in a folder that `save_pretrained` wrote, in float32, ready to convert.
-
-    Raises `ExportError` where it is of a kind that is not known here, brings code of its own, has no safetensors, or
-    is larger than a bundle's file may be.
+    Raises `ExportError` where it is of a kind that is not known here, its weights are rounded, its places depend on the
+    length of a text, or it is larger than a bundle's file may be.
     """
-    config = _read_config(open_checkpoint(folder))
-    _refuse_large(config, folder)
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(  # Any: its types leave out what this option adds
-            folder,
-            config=config,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            attn_implementation="eager",  # the others make their masks themselves
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ExportError(f"cannot read the model in {folder}: {error}") from None
-    model, report = loaded
-    if missing := sorted(report["missing_keys"]):
+    if checkpoint.model_type not in ARCHITECTURES:
         raise ExportError(
-            f"the weights in {folder} lack {len(missing)} of those that its config.json asks for, {missing[0]} first: "
-            "fetch the checkpoint again"
+            f"{checkpoint.folder} holds a model of type {checkpoint.model_type!r}; those that can be asked questions "
+            f"are {', '.join(ARCHITECTURES)}"
         )
-    return cast(PreTrainedModel, model.eval())
+    config = read_config(checkpoint)
+    _refuse_unfit(config, checkpoint.folder)
+    return load_model(checkpoint, AutoModelForCausalLM, config, bytes_each=2 if config.dtype == torch.bfloat16 else 4)
 
 
 class Questioned(nn.Module):
@@ -134,17 +116,7 @@ def _mask(seen: Tensor, places: Tensor, window: int | None) -> Tensor:
     return torch.where(seen, 0.0, _HIDDEN)[:, None]
 
 
-def _read_config(checkpoint: Checkpoint) -> PretrainedConfig:
-    folder = checkpoint.folder
-    if checkpoint.model_type not in ARCHITECTURES:
-        raise ExportError(
-            f"{folder} holds a model of type {checkpoint.model_type!r}; those that can be asked questions are "
-            f"{', '.join(ARCHITECTURES)}"
-        )
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise ExportError(f"the config.json in {folder} cannot be read: {error}; fetch the checkpoint again") from None
+def _refuse_unfit(config: PretrainedConfig, folder: Path) -> None:
     if getattr(config, "quantization_config", None) is not None:
         raise ExportError(f"the weights in {folder} are rounded (quantization_config): import what they were made from")
     if kinds := _scalings(config) & _BY_LENGTH:
@@ -152,7 +124,6 @@ def _read_config(checkpoint: Checkpoint) -> PretrainedConfig:
             f"the model in {folder} turns places by the length of a text (rope_type {min(kinds)}), which a converted "
             "model cannot do: use another one"
         )
-    return cast(PretrainedConfig, config)
 
 
 def _scalings(config: PretrainedConfig) -> set[str]:
@@ -160,16 +131,3 @@ def _scalings(config: PretrainedConfig) -> set[str]:
     stated: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
     parts = [stated, *(part for part in stated.values() if isinstance(part, dict))]
     return {str(part.get("rope_type", "default")) for part in parts}
-
-
-def _refuse_large(config: PretrainedConfig, folder: Path) -> None:
-    with torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(config)
-    each = 2 if config.dtype == torch.bfloat16 else 4
-    weights = each * sum(parameter.numel() for parameter in empty.parameters())
-    if weights + _GRAPH_BYTES > MAX_FILE_BYTES:
-        raise ExportError(
-            f"the model in {folder} has {weights / 1e9:.1f} GB of weights, a bundle's file may have "
-            f"{MAX_FILE_BYTES / 1e9:.1f} GB: use a model of at most a billion parameters in bfloat16, half of that in "
-            "others"
-        )

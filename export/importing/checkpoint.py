@@ -15,12 +15,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from export.errors import ExportError
 from export.weights import refuse_pickled
 
-__all__ = ["Checkpoint", "open_checkpoint", "quietly"]
+__all__ = ["Checkpoint", "open_checkpoint", "quietly", "read_file"]
 
-CONFIG = "config.json"
+CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
 """The longest have some thousand classes; that is a hundred kilobytes."""
+
+MAX_TOKENIZER_BYTES = 64 * 1024 * 1024
+"""One of 250,000 pieces has 17 MB."""
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -47,6 +50,15 @@ class Checkpoint:
     def weights(self) -> dict[str, str]:
         """The SHA-256 of every file of weights, by name."""
         return {path.name: _sha256(path) for path in sorted(self.folder.glob("*.safetensors"))}
+
+    def tokenizer(self) -> bytes:
+        """Its `tokenizer.json`. Raises `ExportError` where there is none."""
+        return read_file(
+            self.folder / TOKENIZER,
+            most=MAX_TOKENIZER_BYTES,
+            advice="of tokenizers only that file is read, which holds rules and no code; "
+            "`AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)` writes it from others",
+        )
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
@@ -77,6 +89,18 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, config.architectures[0], config.model_type, config.problem_type)
 
 
+def read_file(path: Path, *, most: int, advice: str) -> bytes:
+    """A file of a checkpoint. Raises `ExportError` where it cannot be read, with `advice`, or has more than `most`."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise ExportError(f"cannot read {path}: {error.strerror}; {advice}") from None
+    if len(content) > most:
+        raise ExportError(f"{path} has more than {most:,} bytes, which no such file of a model has")
+    return content
+
+
 @contextmanager
 def quietly() -> Iterator[None]:
     """Keep `transformers` from drawing progress, and from saying on stderr what we raise or say ourselves."""
@@ -90,13 +114,7 @@ def quietly() -> Iterator[None]:
 
 
 def _read_config(path: Path) -> _Config:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_CONFIG_BYTES + 1)
-    except OSError as error:
-        raise ExportError(f"cannot read {path}: {error.strerror}; give a folder that `save_pretrained` wrote") from None
-    if len(content) > MAX_CONFIG_BYTES:
-        raise ExportError(f"{path} has more than {MAX_CONFIG_BYTES} bytes, which no config.json of a model has")
+    content = read_file(path, most=MAX_CONFIG_BYTES, advice="give a folder that `save_pretrained` wrote")
     try:
         return _Config.model_validate(json.loads(content))
     except ValidationError as error:

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from export.convert import TorchModel, convert
 from export.errors import ExportError
-from export.importing.checkpoint import Checkpoint, open_checkpoint, quietly
+from export.importing.card import about_classes
+from export.importing.checkpoint import open_checkpoint
 from export.importing.head import HarmLogits
-from export.importing.imported import Imported
-from export.importing.labels import HARMLESS, ClassMap, LabelMap
+from export.importing.imported import MODEL, Imported
+from export.importing.labels import LABELS, ClassMap, LabelMap
+from export.importing.loading import class_names, load_model, read_config, refuse_other_vocabulary
 from export.importing.texts import texts_of_lengths
 from export.logits import Model, first_window_calls
 from export.parity import check_parity
 from export.progress import Say
 from stream.bundle import TextInput
-from stream.bundle.manifest import MAX_FILE_BYTES
 from stream.scoring.session import open_session, reads_tokens
 from stream.scoring.tokenize import TokenWindows, WindowTokenizer
 
@@ -43,11 +42,6 @@ STRIDE = 64
 
 MAX_WINDOWS = 8
 
-MODEL, TOKENIZER, LABELS = "model.onnx", "tokenizer.json", "labels.yaml"
-
-MAX_TOKENIZER_BYTES = 64 * 1024 * 1024
-"""One of 250,000 pieces has 17 MB."""
-
 
 def import_classifier(checkpoint: Path, labels: LabelMap, say: Say) -> Imported:
     """Convert the classifier in the folder `checkpoint`; nothing is fetched, and no code of its own is run.
@@ -57,13 +51,13 @@ def import_classifier(checkpoint: Path, labels: LabelMap, say: Say) -> Imported:
     found = open_checkpoint(checkpoint)
     if found.model_type not in FAMILIES:
         raise ExportError(f"{checkpoint} is of type {found.model_type!r}; there are {', '.join(FAMILIES)} to import")
-    tokenizer = _read_tokenizer(checkpoint)
+    tokenizer = found.tokenizer()
     say(f"loading {found.architecture}")
-    model = _load(found)
-    classes = labels.match(_class_names(model, checkpoint), problem_type=found.problem_type)
+    model = load_model(found, AutoModelForSequenceClassification, read_config(found))
+    classes = labels.match(class_names(model, found), problem_type=found.problem_type)
     given = _input_of(model)
     reader = WindowTokenizer.of(tokenizer, given)
-    _refuse_other_vocabulary(model, reader, checkpoint)
+    refuse_other_vocabulary(model, reader.largest_id, checkpoint)
 
     say("converting to ONNX")
     served = _Served(model, classes)
@@ -74,13 +68,16 @@ def import_classifier(checkpoint: Path, labels: LabelMap, say: Say) -> Imported:
     parity = check_parity(_logits(TorchModel(served), windows), _logits(session, windows))
     say(f"largest difference of a logit: {parity.max_abs_logit:.2g} over {parity.texts} texts")
     return Imported(
+        name=labels.name,
+        version=labels.version,
         harms=classes.harms,
         roles=labels.roles,
         input=given,
         artefacts={"cpu": (MODEL, content)},
         tokenizer=tokenizer,
         parity=parity,
-        about=_about(found, model, classes, labels.source),
+        about=about_classes(found.architecture, model.num_parameters(), classes, source=labels.source),
+        weights=found.weights(),
         files={LABELS: labels.content},
     )
 
@@ -99,49 +96,6 @@ class _Served(nn.Module):
         return cast(Tensor, self.head(self.model(input_ids=input_ids, attention_mask=attention_mask).logits))
 
 
-def _load(checkpoint: Checkpoint) -> PreTrainedModel:
-    try:
-        with quietly():
-            model, said = AutoModelForSequenceClassification.from_pretrained(
-                checkpoint.folder,
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                attn_implementation="eager",  # what a config may ask for instead is fetched, and runs on a GPU only
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
-        raise ExportError(f"cannot load {checkpoint.folder}: {error}") from None
-    _refuse_made_up(checkpoint, said)
-    size = 4 * sum(parameter.numel() for parameter in model.parameters())
-    if size > MAX_FILE_BYTES:
-        raise ExportError(
-            f"{checkpoint.folder} has {size / 1e9:.1f} GB of weights in float32, a model may have "
-            f"{MAX_FILE_BYTES / 1e9:.1f} GB: import a smaller one"
-        )
-    return cast(PreTrainedModel, model.eval())
-
-
-def _refuse_made_up(checkpoint: Checkpoint, said: dict[str, Any]) -> None:
-    """Raise `ExportError` where weights were missing: `transformers` fills them with random numbers and goes on."""
-    missing = sorted(map(str, [*said["missing_keys"], *said["mismatched_keys"]]))
-    if missing:
-        raise ExportError(
-            f"{checkpoint.folder} lacks {len(missing)} of the weights of a {checkpoint.architecture}, or has them in "
-            f"another shape, {missing[0]} first: import a checkpoint that was trained as a classifier"
-        )
-
-
-def _class_names(model: PreTrainedModel, folder: Path) -> list[str]:
-    names = {int(number): str(name) for number, name in (model.config.id2label or {}).items()}
-    if sorted(names) != list(range(len(names))) or len(set(names.values())) != len(names):
-        raise ExportError(
-            f"id2label of {folder / 'config.json'} does not give every class one name of its own: mend it"
-        )
-    return [names[number] for number in sorted(names)]
-
-
 def _input_of(model: PreTrainedModel) -> TextInput:
     positions = int(model.config.max_position_embeddings)
     if model.config.model_type in _POSITIONS_FROM_PADDING:
@@ -150,52 +104,5 @@ def _input_of(model: PreTrainedModel) -> TextInput:
     return TextInput(max_tokens=window, stride=min(STRIDE, window // 4), max_windows=MAX_WINDOWS)
 
 
-def _read_tokenizer(folder: Path) -> bytes:
-    try:
-        with (folder / TOKENIZER).open("rb") as file:
-            content = file.read(MAX_TOKENIZER_BYTES + 1)
-    except OSError as error:
-        raise ExportError(
-            f"cannot read {folder / TOKENIZER}: {error.strerror}. Of tokenizers only that file is read, which holds "
-            "rules and no code; `AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)` writes it from others"
-        ) from None
-    if len(content) > MAX_TOKENIZER_BYTES:
-        raise ExportError(f"{folder / TOKENIZER} has more than {MAX_TOKENIZER_BYTES} bytes, which no tokenizer has")
-    return content
-
-
-def _refuse_other_vocabulary(model: PreTrainedModel, reader: WindowTokenizer, folder: Path) -> None:
-    rows = cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
-    if reader.largest_id >= rows:
-        raise ExportError(
-            f"{folder / TOKENIZER} has tokens up to {reader.largest_id}, the model has {rows} rows for them: the two "
-            "are not of one checkpoint"
-        )
-
-
 def _logits(model: Model, windows: TokenWindows) -> NDArray[np.float32]:
     return np.concatenate([model.run(windows.inputs(batch)) for batch in first_window_calls(windows)])
-
-
-def _about(checkpoint: Checkpoint, model: PreTrainedModel, classes: ClassMap, source: str | None) -> str:
-    size = sum(parameter.numel() for parameter in model.parameters())
-    kind = {
-        "softmax": "One class of all (softmax): a harm's probability is the sum over its classes.",
-        "sigmoid": "Each class by itself (sigmoid): a harm with several classes has the largest.",
-    }[classes.scores]
-    lines = [
-        f"A {checkpoint.architecture} of {size / 1e6:,.1f} million parameters, trained elsewhere, converted as it is,",
-        f"in float32. {kind}",
-        "",
-        "| class of the checkpoint | means |",
-        "|---|---|",
-        *(f"| {_cell(name)} | {_cell(meaning)} |" for name, meaning in classes.meanings),
-        "",
-        *(f"`{name}`: sha256 {digest}" for name, digest in checkpoint.weights().items()),
-        *([] if source is None else ["", f"Where it is from: {source}"]),
-    ]
-    return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    return text if text == HARMLESS else f"`{text.replace('|', '/').replace('`', '')}`"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +12,6 @@ from export.errors import ExportError
 from export.importing.checkpoint import open_checkpoint
 from export.importing.imported import Imported
 from export.progress import Say
-from stream.yamlfile import load
 
 __all__ = ["KINDS", "Kind", "add_commands"]
 
@@ -46,16 +44,37 @@ def _policy(checkpoint: Path, questions: Path, say: Say) -> Imported:
     return import_policy(checkpoint, questions, say)
 
 
+def _image(checkpoint: Path, labels: Path, say: Say) -> Imported:
+    from export.importing.image import ROLES, import_image  # noqa: PLC0415
+    from export.importing.labels import read_labels  # noqa: PLC0415
+
+    return import_image(checkpoint, read_labels(labels, roles=ROLES), say)
+
+
+def _detector(checkpoint: Path, labels: Path, say: Say) -> Imported:
+    from export.importing.detector import import_detector  # noqa: PLC0415
+    from export.importing.image import ROLES  # noqa: PLC0415
+    from export.importing.labels import read_labels  # noqa: PLC0415
+
+    return import_detector(checkpoint, read_labels(labels, roles=ROLES), say)
+
+
 KINDS = (
     Kind(
-        "sequence classifiers (BERT, RoBERTa, XLM-RoBERTa, DistilBERT, DeBERTa v1 to v3)",
+        "a classifier of text: BERT, RoBERTa, XLM-RoBERTa, DistilBERT, DeBERTa v1 to v3",
         "ForSequenceClassification",
         _classifier,
     ),
     Kind(
-        "causal language models as policy scorers (Gemma, Llama, Mistral, Qwen), whose map is a file of questions",
+        "a language model that is asked questions: Gemma, Llama, Mistral, Qwen",
         "ForCausalLM",
         _policy,
+    ),
+    Kind("a classifier of images: ViT, ConvNeXT, ResNet, CLIP and their like", "ForImageClassification", _image),
+    Kind(
+        "a detector of synthetic images like SAFE, of classes `real` and `fake`; no weights ship",
+        "SafeDetector",
+        _detector,
     ),
 )
 
@@ -64,26 +83,33 @@ make a bundle of a checkpoint that was trained elsewhere, in a local folder as `
 
 Nothing is fetched, no code of the checkpoint is run, and weights are read from safetensors only. The label map says
 what each of its classes means: a harm, or `harmless`. For a language model it is the file of questions to ask it, in
-the wording of its card; export/policy_templates/example.yaml shows how. With --data the bundle is calibrated on 85 % of
-the labelled texts and evaluated on the others; without, its probabilities are the model's own and no policy can state a
-risk for it.
-Sign it when you have looked at its card: fairway bundle sign.
+the wording of its card; export/policy_templates/example.yaml shows how. Name and version of the bundle are the map's.
+
+With --data, which is for models of text, the bundle is calibrated on 85 % of the labelled texts and evaluated on the
+others; without, its probabilities are the model's own and no policy can state a risk for it. Sign it when you have
+looked at its card: fairway bundle sign.
+
+What can be imported, by the end of what config.json calls its architecture:
 """
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `import`; what it runs is in `run` of the parsed options."""
     summary, _, description = _HELP.partition("\n\n")
-    can = "What can be imported: " + "; ".join(kind.said for kind in KINDS) + "."
+    kinds = "\n".join(f"  {'...' + kind.ending:<30}{kind.said}" for kind in KINDS)
     command = commands.add_parser(
         "import",
         help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.\n\n{description}\n{textwrap.fill(can, 119)}",
+        description=f"{summary[0].upper()}{summary[1:]}.\n\n{description}{kinds}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=_import)
-    command.add_argument("checkpoint", type=Path, help="folder with config.json, *.safetensors and tokenizer.json")
-    command.add_argument("--labels", type=Path, required=True, help="label map: name, version, roles, classes (YAML)")
+    command.add_argument(
+        "checkpoint",
+        type=Path,
+        help="folder with config.json, *.safetensors and tokenizer.json or preprocessor_config.json",
+    )
+    command.add_argument("--labels", type=Path, required=True, help="label map, or questions (YAML)")
     command.add_argument("--out", type=Path, required=True, help="folder of the bundle; one that is there is replaced")
     command.add_argument(
         "--data", type=Path, nargs="+", default=[], help="files, or folders of files, of labelled JSON lines"
@@ -100,11 +126,8 @@ def _import(options: argparse.Namespace, say: Say) -> None:
     from export.importing.finish import finish  # noqa: PLC0415
 
     kind = _kind_of(options.checkpoint)
-    name, version = _name_of(options.labels, options.out)
     imported = kind.importer(options.checkpoint, options.labels, say)
-    bundle = finish(
-        imported, options.out, name=name, version=version, data=options.data, created_at=options.created_at, say=say
-    )
+    bundle = finish(imported, options.out, data=options.data, created_at=options.created_at, say=say)
     size = sum(entry.bytes for entry in bundle.manifest.files.values())
     say(f"wrote {bundle.path}, {size / 1e6:.2f} MB, {bundle.digest}")
 
@@ -114,14 +137,5 @@ def _kind_of(checkpoint: Path) -> Kind:
     for kind in KINDS:
         if architecture.endswith(kind.ending):
             return kind
-    can = "; ".join(f"{kind.said}, named ...{kind.ending}" for kind in KINDS)
+    can = "; ".join(f"...{kind.ending}, {kind.said}" for kind in KINDS)
     raise ExportError(f"{checkpoint} is a {architecture}, which cannot be imported. What can: {can}")
-
-
-def _name_of(labels: Path, out: Path) -> tuple[str, str]:
-    """Name and version of the bundle: as the map states them, by default those of a first bundle named as its folder.
-
-    Whether the rest of the map is right is for each kind of importer to say.
-    """
-    stated = load(labels, what="label map").data
-    return str(stated.get("name", out.name)), str(stated.get("version", "1"))

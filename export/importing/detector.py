@@ -4,40 +4,51 @@ What generators leave behind is in the finest detail, so the network is given no
 step of a wavelet, computed within the graph. For the same reason images are cut, never resized: to make an image
 smaller averages away what is looked for. The network is a ResNet-50 without its last two stages.
 
-No weights ship and none were trained here; the shapes and their names are those of the published ones.
+No weights ship and none were trained here; the shapes and their names are those of the published ones. A checkpoint is
+a folder with `model.safetensors` and a `config.json` of `{"architectures": ["SafeDetector"]}`; its classes are `real`
+and `fake`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final, cast
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from export.errors import ExportError
 from export.golden_images import golden_images
-from export.importing.image import MODEL, ROLES, check_pixels
+from export.importing.checkpoint import open_checkpoint
+from export.importing.image import PixelModel, imported_pixels
 from export.importing.imported import Imported
+from export.importing.labels import LabelMap
+from export.progress import Say
+from export.weights import SAFETENSORS
 from stream.bundle import ImageInput
 from stream.scoring.picture import PictureReader
 
-__all__ = ["DETECTOR_INPUT", "Detector", "DiagonalDetail", "SyntheticLogit", "import_detector", "read_detector"]
+__all__ = ["DETECTOR_INPUT", "Detector", "DiagonalDetail", "import_detector", "read_detector"]
 
-SYNTHETIC = "synthetic"
+CLASSES: Final = ("real", "fake")
+
 SIDE = 256
 
 DETECTOR_INPUT = ImageInput(kind="image", height=SIDE, width=SIDE, resize="none", crops=5)
 """Pieces as they are, neither resized nor normalised: the centre, and of larger images the corners [S38]."""
 
+_ABOUT = (
+    "It reads the finest diagonal detail of up to five pieces of an image, with the first half of a ResNet-50. It says "
+    "that an image looks made, not by what, and not that it is harmful. Resizing and strong compression hide what it "
+    "looks for."
+)
+
 _BLOCKS: Final = (3, 4)
 _EXPANSION = 4
-_REAL, _FAKE = 0, 1
 
 HIGH_PASS: Final = (0.0, 0.0, -0.7071067811865476, 0.7071067811865476, 0.0, 0.0)
 """Bior1.3's decomposition filter for detail. Its zeros matter at the borders: they make it as long as the other one."""
@@ -113,59 +124,32 @@ class Detector(nn.Module):
         return cast(Tensor, self.fc1(self.layer2(self.layer1(states)).mean(dim=(2, 3))))
 
 
-class SyntheticLogit(nn.Module):
-    """The detector as it is served: `pixels` to one logit (n, 1), of being synthetic."""
-
-    def __init__(self, detector: Detector) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """The log of the odds of fake against real."""
-        scores = self.detector(pixels)
-        return cast(Tensor, scores[:, _FAKE : _FAKE + 1] - scores[:, _REAL : _REAL + 1])
-
-
-def read_detector(weights: Path) -> Detector:
-    """The detector with the weights of a safetensors file, named as the published ones. Raises `ExportError`."""
-    if weights.suffix != ".safetensors":
-        raise ExportError(
-            f"{weights} is no safetensors file, and other files of weights can run any code when they are read: "
-            "convert it where it may, with the safetensors package"
-        )
-    try:
-        tensors = load(weights.read_bytes())
-    except (OSError, SafetensorError) as error:
-        raise ExportError(f"cannot read the weights {weights}: {error}") from None
+def read_detector(folder: Path) -> Detector:
+    """The detector with the weights in `folder`, named as the published ones. Raises `ExportError`."""
+    weights = folder / SAFETENSORS
     detector = Detector()
     try:
-        detector.load_state_dict(tensors)
+        detector.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError) as error:
+        raise ExportError(f"cannot read the weights {weights}: {error}") from None
     except RuntimeError as error:
         raise ExportError(f"{weights} is not of the detector's architecture: {error}") from None
     return detector.eval()
 
 
-def import_detector(weights: Path, say: Callable[[str], None]) -> Imported:
-    """Convert the detector with these weights. Raises `ExportError`."""
-    module = SyntheticLogit(read_detector(weights)).eval()
-    say(f"converting the detector of synthetic images, {SIDE} x {SIDE} pixels, cut and not resized")
+def import_detector(checkpoint: Path, labels: LabelMap, say: Say) -> Imported:
+    """Convert the detector in the folder `checkpoint`.
+
+    Raises `ExportError` where its weights are others, and `ConfigError` where `labels` does not fit it.
+    """
+    found = open_checkpoint(checkpoint)
+    say(f"loading {found.architecture}, which reads {SIDE} x {SIDE} pixels, cut and not resized")
+    classes = labels.match(CLASSES, problem_type=found.problem_type or "single_label_classification")
+    module = PixelModel(read_detector(checkpoint), classes)
     reader = PictureReader(DETECTOR_INPUT)
     pieces = [reader.read(golden.image).pieces for golden in golden_images(DETECTOR_INPUT)]
-    parity, model = check_pixels(module, DETECTOR_INPUT, reader.pixels(np.concatenate(pieces)))
-    say(f"the converted model's logits are within {parity.max_abs_logit:.1e} of the module's")
-    return Imported(
-        harms=(SYNTHETIC,),
-        roles=ROLES,
-        input=DETECTOR_INPUT,
-        artefacts={"cpu": (MODEL, model)},
-        tokenizer=None,
-        parity=parity,
-        about=(
-            "A detector of synthetic images of SAFE's architecture: the finest diagonal detail of up to five pieces of "
-            "256 x 256 pixels, read by the first half of a ResNet-50. It says that an image looks made, not by what, "
-            "and not that it is harmful. Resizing and strong compression hide what it looks for."
-        ),
-    )
+    pixels = reader.pixels(np.concatenate(pieces))
+    return imported_pixels(module, found, labels, DETECTOR_INPUT, pixels, about=_ABOUT, say=say)
 
 
 def _stage(before: int, planes: int, blocks: int, *, stride: int) -> nn.Sequential:

@@ -54,8 +54,6 @@ def finish(
     imported: Imported,
     out: Path,
     *,
-    name: str,
-    version: str,
     data: Sequence[Path],
     created_at: datetime,
     say: Say,
@@ -70,16 +68,14 @@ def finish(
     measured = unknown
     if data:
         say("opening the model as a worker does")
-        scorer = open_scorer(
-            _provisional(imported, unknown, name=name, version=version), provider="cpu", max_batch_tokens=_BATCH_TOKENS
-        )
+        scorer = open_scorer(_provisional(imported, unknown), provider="cpu", max_batch_tokens=_BATCH_TOKENS)
         scored = score_rows(scorer, data, roles=imported.roles, say=say)
         measured = _measure(imported, scorer, scored, created_at, say=say)
     else:
         say("no labelled data: the bundle is not calibrated, and no risk can be promised of it")
-    card = write_card(f"{name} {version}", imported, measured.calibration, measured.evaluation, measured.figures)
+    card = write_card(imported, measured.calibration, measured.evaluation, measured.figures)
     files = _files(imported, measured) | {CARD: card.encode()}
-    manifest = _manifest(imported, files, name=name, version=version, created_at=created_at)
+    manifest = _manifest(imported, files, created_at=created_at)
     say("packing, and scoring the golden batch")
     return pack(out, manifest, files=files)
 
@@ -104,11 +100,11 @@ def _conversion(imported: Imported) -> Conversion:
     return Conversion(parity_max_abs_logit=parity.max_abs_logit, parity_texts=parity.texts, average_precision_change={})
 
 
-def _provisional(imported: Imported, unknown: _Measured, *, name: str, version: str) -> Bundle:
+def _provisional(imported: Imported, unknown: _Measured) -> Bundle:
     """The bundle as it would be without data, in memory: what a scorer is opened from is always a bundle."""
     files = _files(imported, unknown) | {CARD: b""}
-    manifest = _manifest(imported, files, name=name, version=version, created_at=unknown.evaluation.created_at)
-    return assemble(Path(name), manifest.model_dump_json().encode(), files, signer=None)
+    manifest = _manifest(imported, files, created_at=unknown.evaluation.created_at)
+    return assemble(Path(imported.name), manifest.model_dump_json().encode(), files, signer=None)
 
 
 def _measure(imported: Imported, scorer: Scorer, scored: ScoredRows, created_at: datetime, *, say: Say) -> _Measured:
@@ -164,13 +160,11 @@ def _files(imported: Imported, measured: _Measured) -> dict[str, bytes]:
     }
 
 
-def _manifest(
-    imported: Imported, files: dict[str, bytes], *, name: str, version: str, created_at: datetime
-) -> Manifest:
+def _manifest(imported: Imported, files: dict[str, bytes], *, created_at: datetime) -> Manifest:
     return manifest_of(
         files,
-        name=name,
-        version=version,
+        name=imported.name,
+        version=imported.version,
         created_at=created_at,
         harms=imported.harms,
         roles=imported.roles,

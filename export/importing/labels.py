@@ -3,7 +3,7 @@
 schema_version: 1
 name: toxicity
 version: "1"
-roles: [post]             # of content that the model is for: prompt, output, post
+roles: [post]             # of content that the model is for: prompt, output, post; of images output and post by default
 scores: sigmoid           # or softmax: needed where the checkpoint's config.json has no problem_type
 source: from the model's own page, Apache-2.0    # may be left out; goes into the card
 classes:
@@ -26,10 +26,13 @@ from stream.bundle.evaluation import ANY_HARM
 from stream.bundle.manifest import Role
 from stream.yamlfile import Document, Problem, Section, did_you_mean, load, read
 
-__all__ = ["HARMLESS", "ClassMap", "LabelMap", "Scores", "read_labels"]
+__all__ = ["HARMLESS", "LABELS", "ClassMap", "LabelMap", "Scores", "read_labels"]
 
 HARMLESS = "harmless"
 """What a class is mapped to that means no harm."""
+
+LABELS = "labels.yaml"
+"""The map's file in a bundle."""
 
 MAX_HARMS = 64
 """As many as a bundle may have."""
@@ -48,7 +51,7 @@ class _File(Section):
     schema_version: Literal[1]
     name: Word
     version: Word
-    roles: Annotated[tuple[Role, ...], Field(min_length=1)]
+    roles: Annotated[tuple[Role, ...], Field(min_length=1)] | None = None
     scores: Scores | None = None
     source: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     classes: Annotated[dict[Word, Word], Field(min_length=1, max_length=1024)]
@@ -127,17 +130,23 @@ class LabelMap:
         return []
 
 
-def read_labels(path: Path) -> LabelMap:
-    """Read a label map. Raises `ConfigError` naming file, line and field of each thing that is wrong."""
+def read_labels(path: Path, *, roles: tuple[Role, ...] = ()) -> LabelMap:
+    """Read a label map, of these roles where it names none; without any by default, it has to.
+
+    Raises `ConfigError` naming file, line and field of each thing that is wrong.
+    """
     content = read(path, what="label map")
     document = load(content, what="label map", name=str(path))
     file = document.validate(_File)
     harms = set(file.classes.values()) - {HARMLESS}
+    roles = file.roles or roles
     problems = [
         Problem(("classes", name), f"`{ANY_HARM}` stands for all harms together; give the harm another name")
         for name, harm in file.classes.items()
         if harm == ANY_HARM
     ]
+    if not roles:
+        problems.append(Problem((), "needs a field `roles`: of content that the model is for, prompt, output or post"))
     if not harms:
         problems.append(Problem(("classes",), f"every class means `{HARMLESS}`, so nothing is found: name a harm"))
     if len(harms) > MAX_HARMS:
@@ -147,7 +156,7 @@ def read_labels(path: Path) -> LabelMap:
     return LabelMap(
         name=file.name,
         version=file.version,
-        roles=tuple(dict.fromkeys(file.roles)),
+        roles=tuple(dict.fromkeys(roles)),
         source=file.source,
         scores=file.scores,
         classes=file.classes,

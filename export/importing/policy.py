@@ -14,14 +14,16 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from transformers import PreTrainedModel
 
 from export.convert import convert
 from export.errors import ExportError
 from export.golden import TEXTS
 from export.importing.causal import Asked, Questioned, read_causal
-from export.importing.checkpoint import quietly
+from export.importing.checkpoint import open_checkpoint
 from export.importing.halves import store_halves
-from export.importing.imported import Imported
+from export.importing.imported import MODEL, Imported
+from export.importing.loading import refuse_other_vocabulary
 from export.parity import check_parity
 from export.progress import Say
 from stream.bundle import PolicyInput
@@ -37,13 +39,13 @@ __all__ = ["EXAMPLE", "TEMPLATES", "import_policy", "read_questions"]
 
 EXAMPLE = Path(__file__).parents[1] / "policy_templates" / "example.yaml"
 
-TEMPLATES, MODEL = "templates.json", "model.onnx"
+TEMPLATES = "templates.json"
 
 _ABOUT = """\
-A causal language model of kind {kind}, {parameters:.0f} million parameters, asked for each harm whether a text violates
-that harm's guideline. Its score is the probability of {yes!r} against {no!r} as the next token after the question
-(ShieldGemma, arXiv 2407.21772), with the wording `{wording}`. Prompts are asked about in other words than outputs and
-posts; a post is asked about as an answer to nothing."""
+A causal language model of kind {kind} of {parameters:,.1f} million parameters, asked for each harm whether a text
+violates that harm's guideline. Its score is the probability of {yes!r} against {no!r} as the next token after the
+question (ShieldGemma, arXiv 2407.21772), with the wording `{wording}`. Prompts are asked about in other words than
+outputs and posts; a post is asked about as an answer to nothing."""
 
 
 Word = Annotated[str, Field(min_length=1, max_length=128)]
@@ -76,28 +78,31 @@ def import_policy(checkpoint: Path, templates: Path, say: Say) -> Imported:
     all others. Raises `ConfigError` with the lines of the file that are wrong, and `ExportError` where the model cannot
     be imported, does not fit its tokenizer, or is another one after the conversion.
     """
-    tokenizer_json = _read_tokenizer(checkpoint)
+    found = open_checkpoint(checkpoint)
+    tokenizer_json = found.tokenizer()
     try:
         given, asked = read_questions(templates, tokenizer_json)
         harms = _harms(asked)
         questions = QuestionTokenizer(tokenizer_json, asked, harms=harms, max_tokens=given.max_tokens)
     except BundleError as error:
         raise ExportError(f"{templates} with the tokenizer in {checkpoint}: {error}") from None
-    say("reading the model")
-    with quietly():
-        model = read_causal(checkpoint)
-    _check_sizes(model.config, given, questions, checkpoint)
+    say(f"loading {found.architecture}")
+    model = read_causal(found)
+    _refuse_short(model, given, checkpoint)
+    refuse_other_vocabulary(model, questions.largest_id, checkpoint)
     answers = (asked.answers.yes.token, asked.answers.no.token)
     say("converting to ONNX")
     module = Questioned(model, answers=answers, harms=len(harms), likelihoods=given.needs_likelihoods)
     signature = answers_questions(len(harms), likelihoods=given.needs_likelihoods)
     content = convert(module, output=next(iter(signature.outputs)), finish=store_halves)
-    say("comparing the converted model with the one it was made from")
+    say("comparing the converted model with its module")
     sample = list(_sample(questions, given))
     reference = np.array([_ask(Asked(model, answers), questions, *event) for event in sample], dtype=np.float32)
     converted = _run(open_session(content, "cpu", signature=signature), questions, sample)
     parity = check_parity(_compared(reference, given), _compared(converted, given))
     return Imported(
+        name=asked.name,
+        version=asked.version,
         harms=harms,
         roles=asked.roles,
         input=given,
@@ -106,11 +111,12 @@ def import_policy(checkpoint: Path, templates: Path, say: Say) -> Imported:
         parity=parity,
         about=_ABOUT.format(
             kind=model.config.model_type,
-            parameters=sum(parameter.numel() for parameter in model.parameters()) / 1e6,
+            parameters=model.num_parameters() / 1e6,
             yes=asked.answers.yes.text,
             no=asked.answers.no.text,
             wording=f"{asked.name} {asked.version}",
         ),
+        weights=found.weights(),
         files={TEMPLATES: _canonical(asked)},
     )
 
@@ -135,17 +141,6 @@ def read_questions(path: Path, tokenizer_json: bytes) -> tuple[PolicyInput, Temp
 
 Event = tuple[str, str, str | None]
 """Text, role, and what it answers."""
-
-
-def _read_tokenizer(checkpoint: Path) -> bytes:
-    path = checkpoint / "tokenizer.json"
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ExportError(
-            f"cannot read {path}: {error.strerror}; where there is another tokenizer file only, load it with "
-            "transformers and save it again, which writes this one"
-        ) from None
 
 
 def _with_answers(file: _File, tokenizer: PlainTokenizer) -> Templates:
@@ -183,16 +178,10 @@ def _canonical(templates: Templates) -> bytes:
     ).encode()
 
 
-def _check_sizes(config: object, given: PolicyInput, questions: QuestionTokenizer, checkpoint: Path) -> None:
-    positions = int(getattr(config, "max_position_embeddings", given.max_tokens))
+def _refuse_short(model: PreTrainedModel, given: PolicyInput, checkpoint: Path) -> None:
+    positions = int(getattr(model.config, "max_position_embeddings", given.max_tokens))
     if given.max_tokens > positions:
         raise ExportError(f"max_tokens is {given.max_tokens}, the model in {checkpoint} reads {positions}: lower it")
-    vocabulary = int(getattr(config, "vocab_size", 0))
-    if questions.largest_id >= vocabulary:
-        raise ExportError(
-            f"the tokenizer in {checkpoint} has token {questions.largest_id}, its model a vocabulary of {vocabulary}: "
-            "they do not belong together"
-        )
 
 
 def _sample(questions: QuestionTokenizer, given: PolicyInput) -> Iterator[Event]:

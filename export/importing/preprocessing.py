@@ -13,6 +13,7 @@ from transformers.image_processing_backends import PilBackend
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
 from export.errors import ExportError
+from export.importing.checkpoint import MAX_CONFIG_BYTES, read_file
 from stream.bundle import ImageInput
 
 __all__ = ["read_preprocessing", "read_processor"]
@@ -35,27 +36,28 @@ class _Sizes(NamedTuple):
     width: int
 
 
-def read_processor(checkpoint: Path) -> Processor:
-    """The processor of a checkpoint as Pillow computes it. Raises `ExportError` where there is none we know.
+def read_processor(folder: Path) -> Processor:
+    """The processor of a checkpoint's folder as Pillow computes it. Raises `ExportError` where it is none we know.
 
     `transformers` has each of them twice, for torchvision and for Pillow; it is Pillow that serves.
     """
-    path = checkpoint / FILE
+    path = folder / FILE
+    content = read_file(
+        path,
+        most=MAX_CONFIG_BYTES,
+        advice="only that file tells how images are brought to size: fetch the whole checkpoint",
+    )
     try:
-        config = json.loads(path.read_bytes())
-    except OSError:
-        raise ExportError(
-            f"{checkpoint} holds no {FILE}, so nobody can tell how its images are brought to size: add it"
-        ) from None
-    except ValueError as error:
-        raise ExportError(f"{path} is no JSON: {error}") from None
+        config = json.loads(content)
+    except (ValueError, RecursionError):
+        raise ExportError(f"{path} is not JSON: fetch the checkpoint again") from None
     fields = config if isinstance(config, dict) else {}
     named = str(fields.get("image_processor_type") or fields.get("feature_extractor_type") or "nothing")
     kind = getattr(transformers, named.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast") + "Pil", None)
     if not (isinstance(kind, type) and issubclass(kind, PilBackend)):
         raise ExportError(f"{path}: image_processor_type is {named}, which transformers does not compute with Pillow")
     try:
-        return kind.from_pretrained(str(checkpoint), local_files_only=True)
+        return kind.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(f"{path} cannot be loaded: {error}") from None
 

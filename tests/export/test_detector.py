@@ -21,14 +21,17 @@ from export.importing.detector import (
     SIDE,
     Detector,
     DiagonalDetail,
-    SyntheticLogit,
     import_detector,
     read_detector,
 )
+from export.importing.image import PixelModel
+from export.importing.labels import ClassMap, LabelMap, read_labels
+from stream.errors import ConfigError
 from stream.events import FailCondition
 from stream.scoring.image import ImageScorer
 from stream.scoring.rehearsal import rehearse
-from tests.importing import packed
+from tests.checkpoints import label_map, signed_bundle
+from tests.image_checkpoints import save_detector
 from tests.pictures import drawn, encoded, events_with, image_of
 
 pytestmark = pytest.mark.export
@@ -38,17 +41,9 @@ def silent(_: str) -> None:
     """Say nothing."""
 
 
-def random_weights(path: Path) -> Path:
-    """Weights of the published names and shapes, random, with batch norms that are not the identity."""
-    torch.manual_seed(0)
-    detector = Detector()
-    for name, tensor in detector.state_dict().items():
-        if name.endswith(("running_mean", "bias")) and "bn" in name:
-            tensor.normal_(std=0.1)
-        if name.endswith("running_var"):
-            tensor.uniform_(0.5, 1.5)
-    save_file(detector.state_dict(), path)
-    return path
+def labels_in(folder: Path, **more: Any) -> LabelMap:
+    classes = {"real": "harmless", "fake": "synthetic"}
+    return read_labels(label_map(folder / "map.yaml", classes, **more))
 
 
 @pytest.mark.parametrize("side", [16, 17, 255, 256])
@@ -110,20 +105,20 @@ def fake(scores: torch.Tensor) -> NDArray[np.float64]:
 
 def test_random_weights_are_served_as_torch_computes_them(tmp_path: Path) -> None:
     """Imported, packed, signed and served, an image has the mean probability of its five pieces."""
-    weights = random_weights(tmp_path / "safe.safetensors")
-    imported = import_detector(weights, silent)
+    checkpoint = save_detector(tmp_path / "checkpoint")
+    imported = import_detector(checkpoint, labels_in(tmp_path), silent)
     assert imported.harms == ("synthetic",)
     assert imported.parity.max_abs_logit <= 1e-4
     found = operators(imported.artefacts["cpu"][1])
     assert found["Pad"] == 0
     assert found["Conv"] == 1 + 1 + 3 * 7 + 2  # the wavelet, the stem, the bottlenecks, two shortcuts
-    bundle = packed(imported, tmp_path / "bundle")
+    bundle = signed_bundle(imported, tmp_path / "bundle")
     assert rehearse(bundle) <= 1e-4
     scorer = ImageScorer.from_bundle(bundle, provider="cpu")
     large, exact, small = drawn(700, 401), drawn(SIDE, SIDE, seed=1), drawn(100, 80, seed=2)
     images = [image_of(encoded(picture, "image/png"), "image/png") for picture in (large, exact, small)]
     scores = scorer.score(events_with(*images))
-    detector = read_detector(weights)
+    detector = read_detector(checkpoint)
     five = [(222, 72), (0, 0), (444, 0), (0, 145), (444, 145)]
     with torch.no_grad():
         expected = [
@@ -167,19 +162,22 @@ def test_the_logit_is_the_odds_of_fake() -> None:
     images = torch.rand(2, 3, SIDE, SIDE)
     with torch.no_grad():
         scores = detector(images)
-        logits = SyntheticLogit(detector)(images)
+        logits = PixelModel(detector, ClassMap("softmax", ("synthetic",), ((1,),), ()))(images)
     np.testing.assert_allclose(logits[:, 0], scores[:, 1] - scores[:, 0], atol=1e-5)
 
 
-def test_other_files_of_weights_are_refused(tmp_path: Path) -> None:
-    """A pickle is refused unread, and so are weights of another architecture and what is no safetensors file."""
-    with pytest.raises(ExportError, match="can run any code"):
-        read_detector(tmp_path / "safe.pth")
+def test_other_checkpoints_are_refused(tmp_path: Path) -> None:
+    """A pickle is refused unread, and so are torn weights, those of another architecture, and other classes."""
+    checkpoint, labels = save_detector(tmp_path / "checkpoint"), labels_in(tmp_path)
+    with pytest.raises(ConfigError, match="is single_label_classification, which is softmax"):
+        import_detector(checkpoint, labels_in(tmp_path, scores="sigmoid"), silent)
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(b"torn")
     with pytest.raises(ExportError, match="cannot read the weights"):
-        read_detector(tmp_path / "none.safetensors")
-    (tmp_path / "torn.safetensors").write_bytes(b"torn")
-    with pytest.raises(ExportError, match="cannot read the weights"):
-        read_detector(tmp_path / "torn.safetensors")
-    save_file({"fc1.weight": torch.zeros(2, 512)}, tmp_path / "part.safetensors")
+        import_detector(checkpoint, labels, silent)
+    save_file({"fc1.weight": torch.zeros(2, 512)}, weights)
     with pytest.raises(ExportError, match="not of the detector's architecture"):
-        read_detector(tmp_path / "part.safetensors")
+        import_detector(checkpoint, labels, silent)
+    weights.rename(checkpoint / "safe.pth")
+    with pytest.raises(ExportError, match="can run any code"):
+        import_detector(checkpoint, labels, silent)

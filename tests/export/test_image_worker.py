@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from PIL import Image as Pillow
 from PIL import ImageOps
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 from export.importing.image import import_image
+from export.importing.labels import read_labels
 from stream.kafka import topics
 from stream.kafka.audit import audit
 from stream.kafka.broker import LocalBroker
-from tests.bundles import own_trust
+from tests.bundles import trust_own_key
+from tests.checkpoints import label_map, signed_bundle
 from tests.conftest import own_settings
 from tests.hostile.images import SOUND
-from tests.importing import packed
 from tests.pictures import KINDS, drawn, encoded
 from tests.topics import records_of
 from tests.traffic import produce
@@ -82,16 +82,14 @@ def readable() -> Mapping[str, tuple[str, bytes]]:
 def test_a_worker_decides_on_images_as_torch_scores_them(broker: LocalBroker, tmp_path: Path) -> None:
     """Images of all four kinds have torch's probabilities; whatever else comes is decided by rule; none is lost."""
     model = classifier(tmp_path / "checkpoint")
-    imported = import_image(tmp_path / "checkpoint", {"calm": "harmless", "fight": "violence"}, lambda _: None)
-    bundle = packed(imported, tmp_path / "bundle")
+    classes = label_map(tmp_path / "map.yaml", {"calm": "harmless", "fight": "violence"}, scores="softmax")
+    imported = import_image(tmp_path / "checkpoint", read_labels(classes), lambda _: None)
+    bundle = signed_bundle(imported, tmp_path / "bundle")
     (tmp_path / "policy.yaml").write_text(POLICY)
-    (tmp_path / "keys").mkdir()
-    key = own_trust().keys["its own key"].public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    (tmp_path / "keys" / "own.pem").write_bytes(key)
     settings = own_settings(
         broker,
         bundle=bundle.path,
-        trusted_keys=tmp_path / "keys",
+        trusted_keys=trust_own_key(tmp_path / "keys"),
         policy=tmp_path / "policy.yaml",
         partitions=2,
         log_format="json",

@@ -26,7 +26,15 @@ from stream.errors import ConfigError
 from stream.scoring.onnx import OnnxScorer
 from stream.scoring.session import open_session, reads_tokens
 from stream.scoring.tokenize import ModelInputs, WindowTokenizer
-from tests.checkpoints import KINDS, MEANINGS, class_logits, harm_logits, label_map, save_checkpoint
+from tests.checkpoints import (
+    KINDS,
+    MEANINGS,
+    class_logits,
+    edit_config,
+    harm_logits,
+    label_map,
+    save_checkpoint,
+)
 from tests.records import batch_of
 
 pytestmark = pytest.mark.export
@@ -72,11 +80,6 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def spoilt(bert: Path, tmp_path: Path) -> Path:
     """A copy of the folder."""
     return Path(shutil.copytree(bert, tmp_path / "checkpoint"))
-
-
-def edit_config(folder: Path, **fields: object) -> None:
-    config = json.loads((folder / "config.json").read_bytes())
-    (folder / "config.json").write_text(json.dumps(config | fields))
 
 
 def test_logits_are_those_of_transformers(checkpoint: tuple[Path, PreTrainedModel], tmp_path: Path) -> None:
@@ -163,7 +166,7 @@ def test_the_bundle_keeps_the_map_and_names_the_weights(bert: Path, tmp_path: Pa
     imported = import_classifier(bert, labels, silent)
     assert imported.files == {"labels.yaml": (tmp_path / "map.yaml").read_bytes()}
     digest = hashlib.sha256((bert / "model.safetensors").read_bytes()).hexdigest()
-    assert f"`model.safetensors`: sha256 {digest}" in imported.about
+    assert imported.weights == {"model.safetensors": digest}
     assert "| `insult` | `harassment` |" in imported.about
     assert "made up, CC0-1.0" in imported.about
 

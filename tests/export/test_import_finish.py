@@ -202,7 +202,13 @@ def test_what_is_left_out_is_said(
 
 @pytest.mark.parametrize(
     ("architectures", "said"),
-    [(["BertForMaskedLM"], "is a BertForMaskedLM, which cannot be imported. What can: sequence"), ([], "no architect")],
+    [
+        (
+            ["BertForMaskedLM"],
+            "is a BertForMaskedLM, which cannot be imported. What can: ...ForSequenceClassification, a class",
+        ),
+        ([], "no architect"),
+    ],
 )
 def test_another_kind_of_model_is_refused(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], architectures: Sequence[str], said: str

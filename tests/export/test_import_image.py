@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,106 +15,44 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from transformers import (
-    CLIPConfig,
-    CLIPForImageClassification,
     CLIPImageProcessorPil,
-    CLIPTextConfig,
-    CLIPVisionConfig,
-    ConvNextConfig,
-    ConvNextForImageClassification,
     ConvNextImageProcessorPil,
     DeiTImageProcessorPil,
-    ResNetConfig,
-    ResNetForImageClassification,
-    ViTConfig,
-    ViTForImageClassification,
     ViTImageProcessorPil,
 )
 
 from export.errors import ExportError
-from export.importing.image import import_image
+from export.golden_images import golden_images
+from export.importing.image import ROLES, import_image
+from export.importing.labels import LabelMap, read_labels
 from export.importing.preprocessing import read_preprocessing, read_processor
 from stream.bundle import ImageInput
+from stream.errors import ConfigError
 from stream.events import Image
-from stream.scoring.golden import golden_of, refuse_other_logits
+from stream.scoring.golden import LIMITS, golden_of, refuse_other_logits
 from stream.scoring.image import ImageScorer
 from stream.scoring.picture import PictureReader
 from stream.scoring.rehearsal import rehearse
-from tests.importing import packed
+from tests.checkpoints import edit_config, label_map, signed_bundle
+from tests.image_checkpoints import ARCHITECTURES, CLASSES, MEANINGS, SIDE, save_image_checkpoint, vit
 from tests.pictures import drawn, encoded, events_with, image_of
 
 pytestmark = pytest.mark.export
 
-SIDE = 32
-CLASSES = ("landscape", "gore", "fight", "nude", "portrait")
-LABELS = {"landscape": "harmless", "gore": "violence", "fight": "violence", "nude": "sexual", "portrait": "harmless"}
 VIOLENCE, SEXUAL = [1, 2], [3]
-
-NAMED: dict[str, Any] = {
-    "num_labels": 5,
-    "id2label": dict(enumerate(CLASSES)),
-    "label2id": {name: at for at, name in enumerate(CLASSES)},
-}
 
 SIZES = ((50, 40), (40, 70), (32, 32), (20, 25), (333, 100))
 
 
-def vit(**options: Any) -> tuple[Any, Any]:
-    config = ViTConfig(
-        **(NAMED | options), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-        image_size=SIDE, patch_size=8, initializer_range=0.3,
-    )  # fmt: skip
-    return ViTForImageClassification(config), ViTImageProcessorPil(size={"height": SIDE, "width": SIDE})
-
-
-def convnext() -> tuple[Any, Any]:
-    config = ConvNextConfig(**NAMED, hidden_sizes=[16, 24, 32, 40], depths=[1, 1, 2, 1], image_size=SIDE)
-    return ConvNextForImageClassification(config), ConvNextImageProcessorPil(size={"shortest_edge": SIDE})
-
-
-def resnet() -> tuple[Any, Any]:
-    config = ResNetConfig(**NAMED, embedding_size=16, hidden_sizes=[16, 24, 32, 40], depths=[1, 1, 1, 1])
-    size: dict[str, Any] = {"size": {"shortest_edge": 40}, "crop_size": {"height": SIDE, "width": SIDE}}
-    return ResNetForImageClassification(config), CLIPImageProcessorPil(**size)
-
-
-def clip() -> tuple[Any, Any]:
-    small: dict[str, Any] = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-    }
-    vision = CLIPVisionConfig(**small, image_size=SIDE, patch_size=8)
-    text = CLIPTextConfig(**small, vocab_size=99)
-    config = CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), **NAMED)
-    size: dict[str, Any] = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
-    return CLIPForImageClassification(config), CLIPImageProcessorPil(**size)
-
-
-ARCHITECTURES: Mapping[str, Callable[[], tuple[Any, Any]]] = {
-    "vit": vit,
-    "convnext": convnext,
-    "resnet": resnet,
-    "clip": clip,
-}
-
-
-def saved(made: tuple[Any, Any], folder: Path) -> Path:
-    """A checkpoint's folder, of a model with random weights that differ from image to image."""
-    model, processor = made
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "classifier" in name:
-                parameter.normal_(std=1.0)
-    model.eval().save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
-
-
 def silent(_: str) -> None:
     """Say nothing."""
+
+
+def labels_in(folder: Path, classes: Mapping[str, str] = MEANINGS, **more: Any) -> LabelMap:
+    """A label map without roles, of classes that exclude each other."""
+    return read_labels(
+        label_map(folder / "map.yaml", classes, **({"roles": None, "scores": "softmax"} | more)), roles=ROLES
+    )
 
 
 def odds(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -142,13 +80,14 @@ PICTURES = [
 def test_an_imported_model_is_served_as_torch_computes_it(architecture: str, tmp_path: Path) -> None:
     """Imported, packed, signed, tried in a process of its own and served, an image has torch's log odds per harm."""
     made = ARCHITECTURES[architecture]()
-    checkpoint = saved(made, tmp_path / "checkpoint")
+    checkpoint = save_image_checkpoint(made, tmp_path / "checkpoint")
     said: list[str] = []
-    imported = import_image(checkpoint, LABELS, said.append)
+    imported = import_image(checkpoint, labels_in(tmp_path), said.append)
     assert imported.harms == ("violence", "sexual")
+    assert imported.roles == ROLES
     assert imported.parity.max_abs_logit <= 1e-4
-    assert len(said) == 2
-    bundle = packed(imported, tmp_path / "bundle")
+    assert len(said) == 4
+    bundle = signed_bundle(imported, tmp_path / "bundle")
     assert rehearse(bundle) <= 1e-4
     scorer = ImageScorer.from_bundle(bundle, provider="cpu")
     assert refuse_other_logits(scorer, golden_of(bundle), provider="cpu", name="it") <= 1e-4
@@ -166,9 +105,10 @@ def test_an_imported_model_is_served_as_torch_computes_it(architecture: str, tmp
 def test_classes_that_do_not_exclude_each_other_keep_their_logits(tmp_path: Path) -> None:
     """Of a model with a sigmoid per class, a harm has the largest logit of its classes."""
     made = vit(problem_type="multi_label_classification")
-    imported = import_image(saved(made, tmp_path / "checkpoint"), LABELS, silent, roles=("prompt",))
+    labels = labels_in(tmp_path, scores=None, roles=["prompt"])
+    imported = import_image(save_image_checkpoint(made, tmp_path / "checkpoint"), labels, silent)
     assert imported.roles == ("prompt",)
-    bundle = packed(imported, tmp_path / "bundle")
+    bundle = signed_bundle(imported, tmp_path / "bundle")
     scores = ImageScorer.from_bundle(bundle, provider="cpu").score(events_with(PICTURES[0]))
     with torch.no_grad():
         logits = made[0](**made[1](images=shown(PICTURES[0]), return_tensors="pt")).logits.numpy()
@@ -257,39 +197,38 @@ def test_pixels_other_than_the_processors_are_refused(tmp_path: Path, monkeypatc
     misread = ImageInput(kind="image", height=SIDE, width=SIDE, resize="stretch", mean=(0.5, 0.5, 0.49))
     monkeypatch.setattr("export.importing.image.read_preprocessing", lambda *_: misread)
     with pytest.raises(ExportError, match="gives other pixels than its"):
-        import_image(saved(vit(), tmp_path), LABELS, silent)
+        import_image(save_image_checkpoint(vit(), tmp_path), labels_in(tmp_path), silent)
 
 
-@pytest.mark.parametrize(
-    ("labels", "problem"),
-    [
-        (dict.fromkeys(CLASSES, "violence"), "mapped to violence, so it would always be found"),
-        (dict.fromkeys(CLASSES, "harmless"), "has no harm"),
-        ({name: LABELS[name] for name in CLASSES[1:]}, r"leaves \[.landscape.\] unmapped"),
-        (LABELS | {"sunset": "harmless"}, r"maps \[.sunset.\]; the model.s classes are"),
-    ],
-)
-def test_a_label_map_that_does_not_fit_is_refused(labels: dict[str, str], problem: str, tmp_path: Path) -> None:
-    """Every class is mapped, nothing else is, and neither all of them to one harm nor none to any."""
-    with pytest.raises(ExportError, match=problem):
-        import_image(saved(vit(), tmp_path), labels, silent)
+def test_a_label_map_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    """A class that is not mapped, and scores that nobody states, are refused with the line of the map."""
+    checkpoint = save_image_checkpoint(vit(), tmp_path)
+    rest = {name: MEANINGS[name] for name in CLASSES[1:]}
+    with pytest.raises(ConfigError, match=r"map.yaml:1: classes: the class `landscape` is not mapped"):
+        import_image(checkpoint, labels_in(tmp_path, rest), silent)
+    with pytest.raises(ConfigError, match=r"has no problem_type, so the map has to say"):
+        import_image(checkpoint, labels_in(tmp_path, scores=None), silent)
 
 
-def test_a_model_that_classifies_nothing_is_refused(tmp_path: Path) -> None:
-    """A regression is no classifier."""
-    with pytest.raises(ExportError, match="problem_type is regression"):
-        import_image(saved(vit(problem_type="regression"), tmp_path), LABELS, silent)
-
-
-def test_pickled_weights_are_refused(tmp_path: Path) -> None:
-    """A checkpoint with its weights in a pickle only is refused unread, saying what to do."""
-    (saved(vit(), tmp_path) / "model.safetensors").unlink()
-    (tmp_path / "pytorch_model.bin").write_bytes(b"no pickle at all")
+def test_what_could_run_code_is_refused(tmp_path: Path) -> None:
+    """A checkpoint with its weights in a pickle only, or that names code of its own, is refused unread."""
+    checkpoint = save_image_checkpoint(vit(), tmp_path)
+    weights = (checkpoint / "model.safetensors").rename(checkpoint / "aside")
+    (checkpoint / "pytorch_model.bin").write_bytes(b"no pickle at all")
     with pytest.raises(ExportError, match=r"pytorch_model.bin only, a pickle, which can run any code"):
-        import_image(tmp_path, LABELS, silent)
-    (tmp_path / "pytorch_model.bin").unlink()
-    with pytest.raises(ExportError, match=r"holds no .*safetensors"):
-        import_image(tmp_path, LABELS, silent)
+        import_image(checkpoint, labels_in(tmp_path), silent)
+    weights.rename(checkpoint / "model.safetensors")
+    edit_config(checkpoint, auto_map={"AutoModelForImageClassification": "modeling.Model"})
+    with pytest.raises(ExportError, match=r"code of its own \(auto_map\)"):
+        import_image(checkpoint, labels_in(tmp_path), silent)
+
+
+def test_a_model_too_large_for_a_bundle_is_refused_unread(tmp_path: Path) -> None:
+    """The size is told from the config: a model of gigabytes is refused before its weights are looked at."""
+    checkpoint = save_image_checkpoint(vit(), tmp_path)
+    edit_config(checkpoint, hidden_size=8192, intermediate_size=32768)
+    with pytest.raises(ExportError, match=r"has 6\.. GB of weights, a bundle's file may have 2\.1 GB: import one of"):
+        import_image(checkpoint, labels_in(tmp_path), silent)
 
 
 def test_weights_that_lack_are_not_made_up(tmp_path: Path) -> None:
@@ -297,40 +236,34 @@ def test_weights_that_lack_are_not_made_up(tmp_path: Path) -> None:
     model, processor = vit()
     model.vit.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    named = {
-        "id2label": {str(at): name for at, name in enumerate(CLASSES)},
-        "architectures": ["ViTForImageClassification"],
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config | named))
-    with pytest.raises(ExportError, match=r"lacks weights that its config.json asks for, classifier.bias among them"):
-        import_image(tmp_path, LABELS, silent)
+    names = {str(at): name for at, name in enumerate(CLASSES)}
+    edit_config(tmp_path, id2label=names, architectures=["ViTForImageClassification"])
+    with pytest.raises(
+        ExportError, match=r"lacks 2 of the weights of a ViTForImageClassification, .* classifier\.bias first"
+    ):
+        import_image(tmp_path, labels_in(tmp_path), silent)
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     """A folder without a processor, of another kind of model, or whose sizes do not fit, is refused in words."""
-    checkpoint = saved(vit(), tmp_path)
+    checkpoint = save_image_checkpoint(vit(), tmp_path)
     path = checkpoint / "preprocessor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"size": {"height": 64, "width": 64}}))
     with pytest.raises(ExportError, match="does not take images of 64 x 64"):
-        import_image(checkpoint, LABELS, silent)
-    (checkpoint / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ExportError, match="no image classifier that can be loaded"):
-        import_image(checkpoint, LABELS, silent)
+        import_image(checkpoint, labels_in(tmp_path), silent)
+    edit_config(checkpoint, model_type="bert")
+    with pytest.raises(ExportError, match=r"cannot load .*BertConfig"):
+        import_image(checkpoint, labels_in(tmp_path), silent)
     path.unlink()
-    with pytest.raises(ExportError, match=r"holds no preprocessor_config.json"):
-        import_image(checkpoint, LABELS, silent)
+    with pytest.raises(ExportError, match=r"preprocessor_config.json: No such file .*brought to size"):
+        import_image(checkpoint, labels_in(tmp_path), silent)
 
 
-def test_the_golden_images_of_any_size_fit_into_events(tmp_path: Path) -> None:
+def test_the_golden_images_of_any_size_fit_into_events() -> None:
     """Golden events of a model of 512 x 512 that only cuts are small enough to be stored, and are read whole."""
-    from export.golden_images import golden_images  # noqa: PLC0415
-    from stream.scoring.golden import LIMITS  # noqa: PLC0415
-
     given = ImageInput(kind="image", height=512, width=512, resize="none")
     for golden in golden_images(given):
         assert len(golden.image.data or "") < LIMITS.max_event_bytes - 1000
         picture = PictureReader(given).read(golden.image)
         assert picture.whole
         assert np.ptp(picture.pieces) > 100
-    assert tmp_path.is_dir()

@@ -12,27 +12,22 @@ import numpy as np
 import onnx
 import pytest
 import torch
-import yaml
 from tokenizers import Tokenizer
-from transformers import (
-    AutoModelForCausalLM,
-    PreTrainedModel,
-)
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from export.__main__ import main
 from export.errors import ExportError
 from export.importing.imported import Imported
 from export.importing.policy import EXAMPLE, read_questions
-from stream.bundle import describe, load
+from stream.bundle import load
 from stream.errors import ConfigError
 from stream.events import FailCondition
 from stream.scoring.opening import open_scorer
 from stream.scoring.policy import PolicyScorer
 from stream.scoring.questions import QuestionTokenizer
 from stream.scoring.rehearsal import rehearse
-from tests.bundles import UNSIGNED, own_trust
-from tests.causal import HARMS, questions_yaml, tokenizer_of
-from tests.importing import packed
+from tests.bundles import own_trust
+from tests.causal import HARMS, tokenizer_of
+from tests.checkpoints import edit_config, signed_bundle
 from tests.records import batch_of
 from tests.tiny_models import MODELS, SIZES, Oracle, checkpoint, events, imported_from, question
 
@@ -56,7 +51,7 @@ def test_served_scores_are_those_of_the_model_for_each_harm(kind: str, tmp_path:
     imported = imported_from(tmp_path / "model", alpha=1e-3, temperature=1.5)
     assert imported.harms == HARMS
     assert imported.roles == ("prompt", "output", "post")
-    scorer = opened(packed(imported, tmp_path / "bundle").path)
+    scorer = opened(signed_bundle(imported, tmp_path / "bundle").path)
     oracle = Oracle(model, Tokenizer.from_buffer(tokenizer_of(tokenizer)))
     for role, prompt in (("prompt", None), ("output", "What is this?"), ("post", None)):
         texts = ("How do I kill a process?", "Nobody may ask. \n no", "x")
@@ -94,7 +89,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     folder = tmp_path_factory.mktemp("tiny")
     model = checkpoint(folder / "model", "gemma2")
     imported = imported_from(folder / "model")
-    return Tiny(model, imported, packed(imported, folder / "bundle").path)
+    return Tiny(model, imported, signed_bundle(imported, folder / "bundle").path)
 
 
 def test_the_head_is_cut_where_nobody_looks_at_the_rest(tiny: Tiny, tmp_path: Path) -> None:
@@ -108,7 +103,7 @@ def test_the_head_is_cut_where_nobody_looks_at_the_rest(tiny: Tiny, tmp_path: Pa
     oracle = Oracle(
         AutoModelForCausalLM.from_pretrained(tmp_path / "model"), Tokenizer.from_buffer(tokenizer_of("gemma"))
     )
-    found = opened(packed(cut, tmp_path / "bundle").path).score(events("Nobody may ask.")).logits[0]
+    found = opened(signed_bundle(cut, tmp_path / "bundle").path).score(events("Nobody may ask.")).logits[0]
     expected = [
         oracle.logit(question(harm, "Nobody may ask.", role="prompt"), alpha=0, temperature=1) for harm in HARMS
     ]
@@ -127,7 +122,7 @@ def test_weights_that_are_halves_are_stored_as_halves(tmp_path: Path) -> None:
     assert {tensor.data_type for tensor in large} == {onnx.TensorProto.BFLOAT16}
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
     oracle = Oracle(model, Tokenizer.from_buffer(tokenizer_of("gemma")))
-    found = opened(packed(imported, tmp_path / "bundle").path).score(events("Nobody may ask.")).logits[0]
+    found = opened(signed_bundle(imported, tmp_path / "bundle").path).score(events("Nobody may ask.")).logits[0]
     expected = [
         oracle.logit(question(harm, "Nobody may ask.", role="prompt"), alpha=0, temperature=1) for harm in HARMS
     ]
@@ -182,7 +177,9 @@ def test_one_family_serves_its_roles_alone(tiny: Tiny, tmp_path: Path) -> None:
     templates = json.loads(tiny.imported.files["templates.json"])
     del templates["prompt"]
     files = {"templates.json": json.dumps(templates).encode()}
-    scorer = opened(packed(replace(tiny.imported, roles=("output", "post"), files=files), tmp_path / "bundle").path)
+    scorer = opened(
+        signed_bundle(replace(tiny.imported, roles=("output", "post"), files=files), tmp_path / "bundle").path
+    )
     scores = scorer.score(replace(batch_of("ask", "ask"), roles=["prompt", "post"]))
     assert scores.conditions.tolist() == [1 << FailCondition.UNSUPPORTED, 0]
     assert np.isnan(scores.logits[0]).all()
@@ -210,51 +207,33 @@ def test_the_example_is_a_whole_file() -> None:
     assert len(tokenizer.each("a", role="post")) == 4
 
 
-def test_the_command_makes_a_bundle_of_it(tmp_path: Path) -> None:
-    """`fairway export import` takes a language model and its questions, and writes a bundle that says what it is."""
-    checkpoint(tmp_path / "model")
-    (tmp_path / "questions.yaml").write_text(yaml.safe_dump(questions_yaml(), sort_keys=False))
-    paths = [tmp_path / "model", "--labels", tmp_path / "questions.yaml", "--out", tmp_path / "out"]
-    assert main(["import", *map(str, paths), "--created-at", "2026-01-01T00:00:00+00:00"]) == 0
-    bundle = load(tmp_path / "out", UNSIGNED)
-    assert (bundle.manifest.name, bundle.manifest.version, bundle.manifest.harms) == ("tiny", "1", HARMS)
-    assert describe(bundle).reads == "text, 160 tokens, in a question per harm"
-    assert "A causal language model of kind llama" in bundle.read(bundle.manifest.card).decode()
-    assert rehearse(bundle) < 1e-4
-
-
 def _only_pickled(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04N.")
 
 
 def _custom_code(folder: Path) -> None:
-    _edit_config(folder, auto_map={"AutoModelForCausalLM": "modeling.Mine"})
+    edit_config(folder, auto_map={"AutoModelForCausalLM": "modeling.Mine"})
 
 
 def _rounded(folder: Path) -> None:
-    _edit_config(folder, quantization_config={"quant_method": "gptq", "bits": 4})
+    edit_config(folder, quantization_config={"quant_method": "gptq", "bits": 4})
 
 
 def _by_length(folder: Path) -> None:
-    _edit_config(folder, rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0})
+    edit_config(folder, rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0})
 
 
 def _another_kind(folder: Path) -> None:
-    _edit_config(folder, model_type="gpt2")
-
-
-def _edit_config(folder: Path, **changes: Any) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    edit_config(folder, model_type="gpt2")
 
 
 def _half_of_the_weights(folder: Path) -> None:
-    _edit_config(folder, num_hidden_layers=3)
+    edit_config(folder, num_hidden_layers=3)
 
 
 def _huge(folder: Path) -> None:
-    _edit_config(folder, vocab_size=300_000, hidden_size=4096, dtype="bfloat16")
+    edit_config(folder, vocab_size=300_000, hidden_size=4096, dtype="bfloat16")
 
 
 def _without_tokenizer(folder: Path) -> None:
@@ -268,7 +247,7 @@ def _with_end(folder: Path) -> None:
 
 
 def _short(folder: Path) -> None:
-    _edit_config(folder, max_position_embeddings=128)
+    edit_config(folder, max_position_embeddings=128)
 
 
 def _small_vocabulary(folder: Path) -> None:
@@ -283,12 +262,12 @@ def _small_vocabulary(folder: Path) -> None:
         (_rounded, r"quantization_config"),
         (_by_length, r"turns places by the length of a text \(rope_type dynamic\)"),
         (_another_kind, r"type 'gpt2'; those that can be asked"),
-        (_half_of_the_weights, r"lack 9 of those that its config\.json asks for"),
+        (_half_of_the_weights, r"lacks 9 of the weights of a LlamaForCausalLM"),
         (_huge, r"has 4\.9 GB of weights, a bundle's file may have 2\.1 GB"),
         (_without_tokenizer, r"tokenizer\.json: No such file"),
         (_with_end, r"puts tokens after a text"),
         (_short, r"max_tokens is 160, the model in .* reads 128"),
-        (_small_vocabulary, r"has token 460, its model a vocabulary of 450"),
+        (_small_vocabulary, r"has tokens up to 460, the model has 450 rows"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_used_is_refused(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from export.importing.classifier import import_classifier
-from export.importing.finish import finish
 from export.importing.labels import read_labels
 from export.importing.texts import texts_of_lengths
 from stream.bundle.sign import sign
@@ -18,7 +16,7 @@ from stream.kafka import topics
 from stream.kafka.audit import audit
 from stream.kafka.broker import LocalBroker
 from tests.bundles import replace_listed, signer, trust_own_key
-from tests.checkpoints import MEANINGS, class_logits, harm_logits, label_map, save_checkpoint
+from tests.checkpoints import MEANINGS, class_logits, harm_logits, label_map, save_checkpoint, signed_bundle
 from tests.conftest import own_settings
 from tests.policies import HEAD, RULES
 from tests.topics import records_of, send
@@ -39,8 +37,8 @@ def test_a_worker_decides_by_what_the_checkpoint_says(kind: str, broker: LocalBr
     model = save_checkpoint(tmp_path / "checkpoint", kind)
     labels = read_labels(label_map(tmp_path / "map.yaml", MEANINGS | {"rude": "hate", "insult": "hate"}))
     imported = import_classifier(tmp_path / "checkpoint", labels, silent)
-    now, out = datetime(2026, 1, 1, tzinfo=UTC), tmp_path / "bundle"
-    bundle = finish(imported, out, name="served", version="1", data=[], created_at=now, say=silent)
+    out = tmp_path / "bundle"
+    bundle = signed_bundle(imported, out)
     calibration = json.loads(bundle.read("calibration.json"))
     for harm in calibration["harms"].values():
         harm |= {"a": SLOPE, "b": INTERCEPT}

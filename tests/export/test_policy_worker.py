@@ -14,8 +14,8 @@ from stream.kafka.broker import LocalBroker
 from stream.uncertainty.calibration import PROBABILITY_DECIMALS
 from tests.bundles import trust_own_key
 from tests.causal import END_TURN, HARMS, tokenizer_of
+from tests.checkpoints import signed_bundle
 from tests.conftest import own_settings
-from tests.importing import packed
 from tests.tiny_models import Oracle, checkpoint, imported_from, question
 from tests.topics import records_of
 from tests.traffic import produce
@@ -44,7 +44,9 @@ EVENTS = (
 def test_decisions_are_those_of_the_model(broker: LocalBroker, tmp_path: Path) -> None:
     """Every event of a topic is decided with the probabilities that the model itself gives for each harm's question."""
     model = checkpoint(tmp_path / "model", "gemma2")
-    bundle = packed(imported_from(tmp_path / "model", alpha=0.0, min_answer_mass=1e-12), tmp_path / "bundle").path
+    bundle = signed_bundle(
+        imported_from(tmp_path / "model", alpha=0.0, min_answer_mass=1e-12), tmp_path / "bundle"
+    ).path
     (tmp_path / "policy.yaml").write_text(POLICY)
     settings = own_settings(
         broker,

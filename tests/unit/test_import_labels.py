@@ -9,7 +9,8 @@ import pytest
 from export.importing.labels import LabelMap, read_labels
 from stream.errors import ConfigError
 
-HEAD = 'schema_version: 1\nname: toxicity\nversion: "1"\nroles: [post]\n'
+NAMED = 'schema_version: 1\nname: toxicity\nversion: "1"\n'
+HEAD = NAMED + "roles: [post]\n"
 CLASSES = ("calm", "rude", "insult", "threat")
 FULL = "classes:\n  calm: harmless\n  threat: violence\n  rude: harassment\n  insult: harassment\n"
 
@@ -88,3 +89,13 @@ def test_a_file_that_is_no_map_is_refused(tmp_path: Path, text: str, said: str) 
     """What cannot be a label map of any checkpoint is refused when it is read, by file and line."""
     with pytest.raises(ConfigError, match=said):
         labels_of(tmp_path, HEAD + text)
+
+
+def test_roles_are_the_maps_or_those_of_the_kind(tmp_path: Path) -> None:
+    """A map's own roles come first, then those of the kind of model; with neither a map is refused."""
+    (tmp_path / "own.yaml").write_text(HEAD + FULL)
+    (tmp_path / "none.yaml").write_text(NAMED + FULL)
+    assert read_labels(tmp_path / "own.yaml", roles=("output",)).roles == ("post",)
+    assert read_labels(tmp_path / "none.yaml", roles=("output", "post")).roles == ("output", "post")
+    with pytest.raises(ConfigError, match=r"none.yaml:1: the file: needs a field `roles`"):
+        read_labels(tmp_path / "none.yaml")

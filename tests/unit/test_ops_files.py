@@ -26,7 +26,7 @@ OPS = ROOT / "ops"
 COMPOSE = ROOT / "docker-compose.yml"
 DOCKERFILES = (OPS / "images/Dockerfile", OPS / "images/Dockerfile.gpu")
 MANIFESTS = sorted((OPS / "kubernetes").glob("*.yaml"))
-DOCUMENTS = sorted([ROOT / "README.md", *OPS.glob("*.md"), *OPS.glob("*/*.md")])
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "models/README.md", *OPS.glob("*.md"), *OPS.glob("*/*.md")])
 SETTING_NAMES = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | {CONFIG_VARIABLE}
 
 Tree = Any
@@ -86,7 +86,7 @@ def commands_in(path: Path) -> Iterator[list[str]]:
     """The `fairway` commands of a document: code in a line, and lines of code."""
     text = path.read_text(encoding="utf-8")
     spans = re.findall(r"`(fairway [^`]+)`", text)
-    lines = re.findall(r"^ *(fairway [a-z][^`\n]*)$", text, flags=re.MULTILINE)
+    lines = re.findall(r"^ *(?:\$ )?(fairway [a-z][^`\n]*)$", text, flags=re.MULTILINE)
     for command in spans + lines:
         yield shlex.split(re.split(r"[|<>;#]|&&", command)[0])
 
@@ -102,7 +102,24 @@ def refusal(words: list[str]) -> str | None:
         if name not in command.commands:
             return f"no command {name}"
         command = command.commands[name]
+    if command.context_settings.get("ignore_unknown_options"):  # another parser reads them
+        return None
     known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    return unknown_option(arguments, known)
+
+
+def export_refusal(words: list[str]) -> str | None:
+    """The same of `fairway export`, whose commands the export package reads by a parser of its own."""
+    from export.__main__ import _parser  # noqa: PLC0415 - it needs the export extra
+
+    (commands,) = (action.choices for action in _parser()._actions if isinstance(action.choices, dict))
+    name, *arguments = words[2:]
+    if name not in commands:
+        return f"no command export {name}"
+    return unknown_option(arguments, set(commands[name]._option_string_actions))
+
+
+def unknown_option(arguments: list[str], known: set[str]) -> str | None:
     unknown = {word.partition("=")[0] for word in arguments if word.startswith("--")} - known
     return f"no option {', '.join(sorted(unknown))}" if unknown else None
 
@@ -111,6 +128,16 @@ def refusal(words: list[str]) -> str | None:
 def test_commands_that_are_named_exist(path: Path) -> None:
     """Every `fairway` command in the documents, with its options, is one that the command line has."""
     assert {" ".join(words): why for words in commands_in(path) if (why := refusal(words))} == {}
+
+
+@pytest.mark.export
+def test_export_commands_that_are_named_exist() -> None:
+    """Every `fairway export` command in the documents, with its options, is one that the export package has."""
+    named = [words for path in DOCUMENTS for words in commands_in(path) if words[1:2] == ["export"] and words[2:]]
+    assert ["import"] in [words[2:3] for words in named]
+    assert {" ".join(words): why for words in named if (why := export_refusal(words))} == {}
+    assert export_refusal(["fairway", "export", "nonsense"]) == "no command export nonsense"
+    assert export_refusal(["fairway", "export", "import", "--guess"]) == "no option --guess"
 
 
 @pytest.mark.parametrize(
