@@ -47,8 +47,8 @@ def _build(options: argparse.Namespace, say: Say) -> None:
     rotations = read_results(options.rotations) if options.rotations else ()
     bundle = build(options.data, out, recipe=recipe, created_at=options.created_at, say=say, rotations=rotations)
     size = sum(entry.bytes for entry in bundle.manifest.files.values())
+    say(f"to be signed after a look at {bundle.path / 'CARD.md'}: fairway bundle sign {bundle.path} --key FILE")
     say(f"wrote {bundle.path}, {size / 1e6:.2f} MB, {bundle.digest}")
-    say(f"not signed yet: look at {bundle.path / 'CARD.md'}, then `fairway bundle sign`")
 
 
 def _train(options: argparse.Namespace, say: Say) -> Path:
