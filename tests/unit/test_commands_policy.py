@@ -70,14 +70,14 @@ def test_check_shows_every_threshold_with_its_risk() -> None:
 
 
 def test_check_says_where_a_role_has_too_few_labels(tmp_path: Path) -> None:
-    """With a bundle that knows no roles, each role's thresholds say that those of all stand in; `default` is no row."""
+    """Each threshold says whether it rests on the role's own items, or why on those of all; `default` is no row."""
     path = tmp_path / "policy.yaml"
     text = DEFAULT.read_text(encoding="utf-8")
     path.write_text(text.replace("# risks_within: role", "risks_within: role"), encoding="utf-8")
     output = run("check", path, "--bundle", LITE).stdout
-    assert "miss rate 0.25 over all roles, n=2886 (post has 0 of 50 needed)" in output
-    assert "false-block rate 0.005 over all roles, n=8693 (prompt has 0 of 199 needed)" in output
-    assert "Of 36 thresholds that are to keep a risk within a role, 0 do. The other 36 keep it over all" in output
+    assert "miss rate 0.25 within post, n=2599" in output
+    assert "miss rate 0.2 over all roles, n=81 (prompt has 47 of 50 needed)" in output
+    assert "Of 36 thresholds that are to keep a risk within a role, 27 do. The other 9 keep it over all" in output
     rows = [line.split()[0] for line in output.splitlines() if line.startswith(("default", "role="))]
     assert rows == [f"role={role}" for role in ("prompt", "output", "post") for _ in range(6)] + [
         f"role={role}" for role in ("prompt", "output", "post")
