@@ -26,7 +26,7 @@ from kafka.errors import CoordinatorNotAvailableError
 from rich.console import Console
 from rich.table import Table
 
-from ops.bench.scoring import bare_loop, scorer_loop
+from ops.bench.scoring import ENCODER_ROWS, bare_loop, scorer_loop
 from ops.bench.texts import events, texts
 from stream.kafka.broker import LocalBroker, free_port
 from stream.kafka.load import LoadReport, Plan, run_load
@@ -218,7 +218,7 @@ def measure(bench: Bench, rounds: int) -> dict[str, float]:
         alone = bare_loop(LITE, sample, batch=1024)
         scorer = scorer_loop(LITE, sample, batch=1024)
         moderator = bench.rate("full-fairway", "encoder", encoder, bundle=str(MODERATOR))
-        moderator_alone = bare_loop(MODERATOR, sample[:2048], batch=1024)
+        moderator_alone = bare_loop(MODERATOR, sample[:2048], batch=1024, call_rows=ENCODER_ROWS)
         one = bench.rate_of_group("slow-fairway", slow, workers=1)
         two = bench.rate_of_group("slow-fairway", slow, workers=2)
         for name, value in {
