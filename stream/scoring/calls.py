@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.bundle import Bundle
 from stream.errors import ProviderError
 from stream.events import FailCondition
 from stream.scoring.batching import MicroBatch
-from stream.scoring.session import RunError
+from stream.scoring.session import Provider, RunError
 
-__all__ = ["MAX_PROVIDER_DIFFERENCE", "bit", "refuse_difference", "run_or_split"]
+__all__ = ["MAX_PROVIDER_DIFFERENCE", "bit", "open_compared", "refuse_difference", "run_or_split"]
 
 MAX_PROVIDER_DIFFERENCE = 1.0
 """Largest difference in a probe's logit between the CUDA artefact and the CPU one, on which the calibration was fitted.
@@ -41,6 +43,33 @@ def refuse_difference(found: NDArray[np.float32], reference: NDArray[np.float32]
             f"where the calibration was fitted; {MAX_PROVIDER_DIFFERENCE} is allowed. Export an artefact for "
             f"{provider} that agrees, or set provider to cpu"
         )
+
+
+class Comparable(Protocol):
+    """A scorer whose logits on one provider can be held against those on another."""
+
+    def refuse_difference(self, reference: Self) -> None:
+        """Raise `ProviderError` unless the probes' outputs agree with those of `reference`."""
+        ...
+
+
+Scorer = TypeVar("Scorer", bound=Comparable)
+
+
+def open_compared(bundle: Bundle, provider: Provider, make: Callable[[bytes, Provider], Scorer]) -> Scorer:
+    """The scorer that `make` gives of a bundle's model for `provider`, compared with the one on the CPU.
+
+    Without an artefact for CUDA the one for the CPU runs there. Raises `ProviderError` where the two differ.
+    """
+    artefacts = bundle.manifest.artefacts
+
+    def open_on(place: Provider) -> Scorer:
+        return make(bundle.read(artefacts.get(place, artefacts["cpu"])), place)
+
+    scorer = open_on(provider)
+    if provider != "cpu":
+        scorer.refuse_difference(open_on("cpu"))
+    return scorer
 
 
 def bit(condition: FailCondition, where: NDArray[np.bool_]) -> NDArray[np.uint8]:

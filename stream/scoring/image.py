@@ -10,7 +10,7 @@ from stream.errors import BundleError, ScoringError
 from stream.events import EventBatch, FailCondition, Scores
 from stream.scoring.bare import PictureError
 from stream.scoring.batching import MicroBatch
-from stream.scoring.calls import bit, refuse_difference, run_or_split
+from stream.scoring.calls import bit, open_compared, refuse_difference, run_or_split
 from stream.scoring.modality import find_images
 from stream.scoring.picture import Picture, PictureReader
 from stream.scoring.session import OnnxSession, Provider, RunError, open_session, reads_pixels
@@ -61,14 +61,10 @@ class ImageScorer:
         reader = PictureReader(given, max_frames=max_frames)
         signature = reads_pixels(len(manifest.harms), height=given.height, width=given.width)
 
-        def open_on(place: Provider) -> ImageScorer:
-            model = bundle.read(manifest.artefacts.get(place, manifest.artefacts["cpu"]))
+        def make(model: bytes, place: Provider) -> ImageScorer:
             return cls(open_session(model, place, signature=signature), reader, harms=manifest.harms)
 
-        scorer = open_on(provider)
-        if provider != "cpu":
-            scorer.refuse_difference(open_on("cpu"))
-        return scorer
+        return open_compared(bundle, provider, make)
 
     def score(self, events: EventBatch) -> Scores:
         """Score m events; see `Scores`. Raises `ScoringError` where the runtime fails on images that are known to work.

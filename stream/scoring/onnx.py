@@ -11,7 +11,7 @@ from stream.bundle import Bundle
 from stream.bundle.manifest import TextForm
 from stream.errors import BundleError
 from stream.events import EventBatch, FailCondition, Scores
-from stream.scoring.calls import bit
+from stream.scoring.calls import bit, open_compared
 from stream.scoring.form import PLAIN
 from stream.scoring.modality import find_text
 from stream.scoring.rows import PROBE_TEXTS, RowScorer
@@ -63,8 +63,7 @@ class OnnxScorer(RowScorer):
             raise BundleError(f"{bundle.path} does not read text as it is: it has an input of kind {given.kind}")
         tokenizer = WindowTokenizer.of(bundle.read(manifest.tokenizer), given, max_windows=max_windows)
 
-        def open_on(place: Provider) -> OnnxScorer:
-            model = bundle.read(manifest.artefacts.get(place, manifest.artefacts["cpu"]))
+        def make(model: bytes, place: Provider) -> OnnxScorer:
             return cls(
                 open_session(model, place, signature=reads_tokens(len(manifest.harms))),
                 tokenizer,
@@ -74,10 +73,7 @@ class OnnxScorer(RowScorer):
                 form=given.form,
             )
 
-        scorer = open_on(provider)
-        if provider != "cpu":
-            scorer.refuse_difference(open_on("cpu"))
-        return scorer
+        return open_compared(bundle, provider, make)
 
     def score(self, events: EventBatch) -> Scores:
         """Score m events; see `Scores`. Raises `ScoringError` where the runtime fails on texts that are known to work.

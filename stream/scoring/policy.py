@@ -13,7 +13,7 @@ from stream.bundle.manifest import PolicyInput
 from stream.bundle.questions import parse_templates
 from stream.errors import BundleError
 from stream.events import EventBatch, FailCondition, Scores
-from stream.scoring.calls import bit
+from stream.scoring.calls import bit, open_compared
 from stream.scoring.modality import find_text
 from stream.scoring.questions import QuestionTokenizer
 from stream.scoring.rows import PROBE_TEXTS, RowScorer
@@ -66,8 +66,7 @@ class PolicyScorer(RowScorer):
             raise BundleError(f"{bundle.path} does not ask about text: it has an input of kind {given.kind}")
         tokenizer = read_questions(bundle)
 
-        def open_on(place: Provider) -> PolicyScorer:
-            model = bundle.read(manifest.artefacts.get(place, manifest.artefacts["cpu"]))
+        def make(model: bytes, place: Provider) -> PolicyScorer:
             signature = answers_questions(len(manifest.harms), likelihoods=given.needs_likelihoods)
             return cls(
                 open_session(model, place, signature=signature),
@@ -77,10 +76,7 @@ class PolicyScorer(RowScorer):
                 max_batch_tokens=max_batch_tokens,
             )
 
-        scorer = open_on(provider)
-        if provider != "cpu":
-            scorer.refuse_difference(open_on("cpu"))
-        return scorer
+        return open_compared(bundle, provider, make)
 
     def score(self, events: EventBatch) -> Scores:
         """Score m events; see `Scores`. Raises `ScoringError` where the runtime fails on texts that are known to work.
