@@ -17,7 +17,7 @@ from export.commands import add_commands as add_measuring
 from export.importing.commands import add_commands as add_importing
 from export.progress import Say
 from export.training.commands import add_commands as add_training
-from export.training.commands import add_precision, folder_of
+from export.training.commands import add_precision, train_by
 from stream.errors import FairwayError
 
 
@@ -41,7 +41,7 @@ def _build(options: argparse.Namespace, say: Say) -> None:
     from export.recipe import LITE, build, encoder  # noqa: PLC0415 - measuring a bundle takes no torch
     from export.rotations import read_results  # noqa: PLC0415
 
-    weights = _train(options, say) if options.recipe else options.weights
+    weights = train_by(options, options.work, say) if options.recipe else options.weights
     recipe = encoder(weights) if weights else LITE
     out = options.out or Path("models") / recipe.name
     rotations = read_results(options.rotations) if options.rotations else ()
@@ -49,18 +49,6 @@ def _build(options: argparse.Namespace, say: Say) -> None:
     size = sum(entry.bytes for entry in bundle.manifest.files.values())
     say(f"to be signed after a look at {bundle.path / 'CARD.md'}: fairway bundle sign {bundle.path} --key FILE")
     say(f"wrote {bundle.path}, {size / 1e6:.2f} MB, {bundle.digest}")
-
-
-def _train(options: argparse.Namespace, say: Say) -> Path:
-    """Train by the recipe file, or go on; the file of weights."""
-    from export.train import MODEL, train  # noqa: PLC0415
-    from export.training.place import find_place  # noqa: PLC0415
-    from export.training.recipe import read_recipe  # noqa: PLC0415
-
-    recipe = read_recipe(options.recipe)
-    folder = options.work or folder_of(recipe.name)
-    train(options.data, folder, recipe, place=find_place(options.precision), say=say)
-    return Path(folder / MODEL)
 
 
 def _parser() -> argparse.ArgumentParser:

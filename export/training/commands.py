@@ -13,7 +13,7 @@ from export.progress import Say
 from export.rotations import ROTATIONS, rotate
 from export.splits import split
 
-__all__ = ["add_commands", "add_precision", "folder_of"]
+__all__ = ["add_commands", "add_precision", "train_by"]
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,18 +35,19 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _train(options: argparse.Namespace, say: Say) -> None:
-    from export.train import train  # noqa: PLC0415
+    train_by(options, options.out, say)
+
+
+def train_by(options: argparse.Namespace, out: Path | None, say: Say) -> Path:
+    """Train by the options' recipe file, or go on, in the folder `out`, by default the recipe's own; its weights."""
+    from export.train import MODEL, train  # noqa: PLC0415
     from export.training.place import find_place  # noqa: PLC0415
     from export.training.recipe import read_recipe  # noqa: PLC0415
 
     recipe = read_recipe(options.recipe)
-    out = options.out or folder_of(recipe.name)
+    out = out or Path("build/train") / recipe.name
     train(options.data, out, recipe, place=find_place(options.precision), say=say)
-
-
-def folder_of(name: str) -> Path:
-    """Where the training by the recipe of this name is, and can go on, if nothing else was said."""
-    return Path("build/train") / name
+    return Path(out / MODEL)
 
 
 def _rotate(options: argparse.Namespace, say: Say) -> None:
