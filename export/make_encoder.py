@@ -25,6 +25,7 @@ from export.quantise import quantise_until
 from export.thresholds import as_logits, default_thresholds
 from export.train import FIGURES
 from export.training import TrainingRecipe
+from stream.bundle.manifest import explain
 from stream.scoring.session import open_session, reads_tokens
 from stream.scoring.tokenize import ModelInputs, TokenWindows
 
@@ -123,10 +124,7 @@ def training_of(weights: Path) -> Training:
             "says how and from what they were learnt"
         ) from None
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        raise ExportError(
-            f"{figures}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}; train the model again"
-        ) from None
+        raise ExportError(f"{explain(error, str(figures))}; train the model again") from None
 
 
 def _run(model: Model, calls: list[ModelInputs]) -> NDArray[np.float32]:

@@ -25,8 +25,6 @@ MAX_CONFIG_BYTES = 4 * 1024 * 1024
 MAX_TOKENIZER_BYTES = 64 * 1024 * 1024
 """One of 250,000 pieces has 17 MB."""
 
-_CHUNK_BYTES = 1024 * 1024
-
 
 class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -126,8 +124,5 @@ def _read_config(path: Path) -> _Config:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
