@@ -37,14 +37,16 @@ from export.progress import Say
 from export.rotations import Figure, RotationResult
 from export.sources import licence_of
 from export.splits import Splits, split
-from export.thresholds import as_logits, default_thresholds
+from export.thresholds import Thresholds, as_logits, default_thresholds
 from export.tokens import build_moderator_tokenizer, build_tokenizer
 from stream.bundle import Bundle, TextInput
-from stream.bundle.evaluation import Conversion, Estimate, Evaluation, LeftOut
-from stream.bundle.manifest import Role, TrainingSource
+from stream.bundle.calibration import CalibrationFile
+from stream.bundle.evaluation import Conversion, Counterfactual, Estimate, Evaluation, LeftOut
+from stream.bundle.manifest import Role, TextForm, TrainingSource
 from stream.scoring.form import compose
 from stream.scoring.session import open_session, reads_tokens
 from stream.scoring.tokenize import WindowTokenizer
+from stream.uncertainty.calibration import Calibrator
 
 __all__ = ["LITE", "Recipe", "build", "encoder"]
 
@@ -120,12 +122,7 @@ def build(
     The same data, recipe, time and machine give the same bytes. Raises `ExportError` where data or model do not allow a
     bundle, naming what to mend.
     """
-    dataset = read_dataset(data)
-    licence_of(dataset.sources)  # before anything is made of texts that nobody may use
-    splits = split(dataset.texts)
-    _tell(dataset, splits, say)
-    _refuse_empty(splits)
-
+    dataset, splits = _load(data, say)
     tokenizer = recipe.tokenizer()
     reader = WindowTokenizer.of(tokenizer, recipe.input)
     learning, calibrating, testing = (
@@ -136,42 +133,20 @@ def build(
     say(f"scoring {len(calibrating.data)} texts to calibrate on and {len(testing.data)} to test on")
     session = open_session(made.artefacts["cpu"][1], "cpu", signature=reads_tokens(len(HARMS)))
     calibrating_logits, logits = _logits(session, calibrating), _logits(session, testing)
-    calibration = calibrate(
-        calibrating_logits,
-        calibrating.data.human_labels,
-        harms=HARMS,
-        split=_CALIBRATED_ON,
-        created_at=created_at,
-        roles=calibrating.data.roles,
-    )
-    calibrator = calibrator_of(calibration, HARMS)
-    thresholds = default_thresholds(calibration, HARMS)
-    flips = _flips(recipe, made, calibrating_logits, as_logits(thresholds.act_at, calibrator))
+    calibration = _calibrate(calibrating.data, calibrating_logits, created_at)
+    judge = _Judge.of(session, reader, recipe.input.form, calibration)
+    flips = _flips(recipe, made, calibrating_logits, as_logits(judge.thresholds.act_at, judge.calibrator))
 
     say("evaluating")
-    items = items_of(testing.data, calibrator.apply(logits), thresholds.act_at)
-
-    def answer(sentences: Sequence[Sentence]) -> Answers:
-        windows = reader.read(
-            compose(
-                recipe.input.form,
-                [sentence.text for sentence in sentences],
-                roles=[sentence.role for sentence in sentences],
-                prompts=[None] * len(sentences),
-            )
-        )
-        return thresholds.answers(calibrator.apply(text_logits(session, windows, harms=len(HARMS))))
-
-    counterfactual = measure_counterfactual(answer, load_templates())
-    if recipe.max_false_positive_gap is not None:
-        refuse_unfair(counterfactual, max_gap=recipe.max_false_positive_gap)
+    items = items_of(testing.data, judge.calibrator.apply(logits), judge.thresholds.act_at)
+    counterfactual = _counterfactual(recipe, judge)
     evaluation = Evaluation(
         created_at=created_at,
         split_rows=splits.sizes(),
         measurements=measure(items, harms=HARMS),
         conversion=_conversion(made, flips, logits, testing),
         macro=measure_macro(items, harms=HARMS),
-        act_at=dict(zip(HARMS, thresholds.act_at.tolist(), strict=True)),
+        act_at=dict(zip(HARMS, judge.thresholds.act_at.tolist(), strict=True)),
         counterfactual=counterfactual,
         left_out=tuple(map(_left_out, rotations)),
     )
@@ -192,6 +167,44 @@ def build(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """A model with its calibration and default thresholds: what the figures of a bundle are of."""
+
+    model: Model
+    reader: WindowTokenizer
+    form: TextForm
+    calibrator: Calibrator
+    thresholds: Thresholds
+
+    @classmethod
+    def of(cls, model: Model, reader: WindowTokenizer, form: TextForm, calibration: CalibrationFile) -> _Judge:
+        thresholds = default_thresholds(calibration, HARMS)
+        return cls(model, reader, form, calibrator_of(calibration, HARMS), thresholds)
+
+    def answer(self, sentences: Sequence[Sentence]) -> Answers:
+        """What the model says of sentences that nobody answers to."""
+        read = compose(
+            self.form,
+            [sentence.text for sentence in sentences],
+            roles=[sentence.role for sentence in sentences],
+            prompts=[None] * len(sentences),
+        )
+        logits = text_logits(self.model, self.reader.read(read), harms=len(HARMS))
+        return self.thresholds.answers(self.calibrator.apply(logits))
+
+
+def _load(data: Path, say: Say) -> tuple[Dataset, Splits]:
+    dataset = read_dataset(data)
+    licence_of(dataset.sources)  # before anything is made of texts that nobody may use
+    splits = split(dataset.texts)
+    _tell(dataset, splits, say)
+    empty = [name for name, rows in splits.sizes().items() if not rows]
+    if empty:
+        raise ExportError(f"too few texts: {' and '.join(empty)} would be empty")
+    return dataset, splits
+
+
 def _tell(dataset: Dataset, splits: Splits, say: Say) -> None:
     say(f"read {len(dataset)} labelled texts of {len(np.unique(dataset.sources))} sources: {splits.sizes()}")
     if dataset.held_out:
@@ -200,18 +213,26 @@ def _tell(dataset: Dataset, splits: Splits, say: Say) -> None:
         say(f"left out line {bad.line} of {bad.file}: {bad.why}")
 
 
-def _refuse_empty(splits: Splits) -> None:
-    empty = [name for name, rows in splits.sizes().items() if not rows]
-    if empty:
-        raise ExportError(f"too few texts: {' and '.join(empty)} would be empty")
-
-
 def _read(reader: WindowTokenizer, model_input: TextInput, data: Dataset) -> Part:
     return Part(reader.read(data.as_read(model_input.form)), data)
 
 
 def _logits(model: Model, part: Part) -> Logits:
     return text_logits(model, part.windows, harms=len(HARMS))
+
+
+def _calibrate(data: Dataset, logits: Logits, created_at: datetime) -> CalibrationFile:
+    return calibrate(
+        logits, data.human_labels, harms=HARMS, split=_CALIBRATED_ON, created_at=created_at, roles=data.roles
+    )
+
+
+def _counterfactual(recipe: Recipe, judge: _Judge) -> Counterfactual:
+    """The figures over identity terms; the gate, where the recipe has one."""
+    measured = measure_counterfactual(judge.answer, load_templates())
+    if recipe.max_false_positive_gap is not None:
+        refuse_unfair(measured, max_gap=recipe.max_false_positive_gap)
+    return measured
 
 
 def _flips(recipe: Recipe, made: Made, logits: Logits, cuts: Sequence[float]) -> Flips:
