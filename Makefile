@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench models lock clean
+.PHONY: help install demo test check format bench bench-gpu models lock clean
 
 help: ## list these targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 # Layers, each a lock file on top of the last: to run (requirements.lock, what the images hold), with a local Kafka, to
 # develop, to train and export (PyTorch, 5 GB).
@@ -49,6 +49,9 @@ format: $(VENV)/dev ## format the code
 
 bench: $(VENV)/dev ## every speed claim, both sides in one run, to build/bench.json
 	$(BIN)/python -m ops.bench
+
+bench-gpu: $(VENV)/export ## what models/moderator is worth on an NVIDIA GPU, to build/bench-gpu.json
+	$(BIN)/python -m ops.bench.gpu models/moderator
 
 models: $(VENV)/export ## rebuild the models that ship, the larger one in hours: make models DATA=folder KEY=file
 	@test -n "$(DATA)" || { echo "say where the labelled data is: make models DATA=folder"; exit 1; }

@@ -8,13 +8,13 @@ else runs on it. The last line is the ratio over all lengths: the sum of the tim
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ops.bench.turns import best_in_turns
 from stream.bundle import UnsafeSkipSignature, load
 from stream.scoring.session import OnnxSession, open_session, reads_tokens
 from stream.scoring.tokenize import ModelInputs
@@ -66,13 +66,10 @@ def total_ratio(comparisons: Sequence[Comparison]) -> float:
 def _compare(quantised: OnnxSession, reference: OnnxSession, length: int, rows: int, rounds: int) -> Comparison:
     ids = np.random.default_rng(length).integers(FIRST_WORD, WORDS, (rows, length))
     inputs = ModelInputs(ids, np.ones_like(ids))
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for session, taken in zip((quantised, reference), times, strict=True):
-            started = time.perf_counter()
-            session.run(inputs)
-            taken.append(time.perf_counter() - started)
-    return Comparison(length, rows, min(times[0]), min(times[1]))
+    quantised_s, reference_s = best_in_turns(
+        [lambda: quantised.run(inputs), lambda: reference.run(inputs)], rounds=rounds
+    )
+    return Comparison(length, rows, quantised_s, reference_s)
 
 
 def main() -> None:
