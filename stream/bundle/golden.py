@@ -25,13 +25,13 @@ class Golden(BaseModel):
 
     schema_version: Literal[1] = 1
     made_with: Annotated[str, Field(min_length=1, max_length=128)]
-    """Runtime and provider that gave the logits."""
+    """Runtime that gave the logits, on a CPU."""
     tolerance: dict[Literal["cpu", "cuda"], Tolerance]
     """By provider, how far any logit may be from the one here."""
     events: Annotated[tuple[Annotated[str, Field(max_length=65_536)], ...], Field(min_length=1, max_length=MAX_EVENTS)]
     """Values of event records, JSON each; made up, never from data."""
-    logits: tuple[tuple[float, ...], ...]
-    """(m, h), rows as `events`, columns as the manifest's harms."""
+    logits: dict[Literal["cpu", "cuda"], tuple[tuple[float, ...], ...]]
+    """By provider, what its artefact says: (m, h), rows as `events`, columns as the manifest's harms."""
 
 
 def parse_golden(content: bytes, harms: tuple[str, ...], *, name: str) -> Golden:
@@ -41,9 +41,12 @@ def parse_golden(content: bytes, harms: tuple[str, ...], *, name: str) -> Golden
         golden = Golden.model_validate_json(content)
     except ValidationError as error:
         raise BundleError(explain(error, name)) from None
-    if [len(row) for row in golden.logits] != [len(harms)] * len(golden.events):
-        raise BundleError(
-            f"{name} has not a row for each of {len(golden.events)} events with a logit for each of {len(harms)} "
-            "harms: pack the bundle again"
-        )
+    if golden.logits.keys() != golden.tolerance.keys():
+        raise BundleError(f"{name} has logits and tolerances of different providers: pack the bundle again")
+    for provider, logits in golden.logits.items():
+        if [len(row) for row in logits] != [len(harms)] * len(golden.events):
+            raise BundleError(
+                f"{name} has not a row on {provider} for each of {len(golden.events)} events with a logit for each of "
+                f"{len(harms)} harms: pack the bundle again"
+            )
     return golden

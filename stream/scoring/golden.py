@@ -58,11 +58,11 @@ def refuse_other_logits(scorer: Scorer, golden: Golden, *, provider: Literal["cp
     """The largest difference of any logit from the golden one; raise `BundleError` where it is beyond the tolerance."""
     if provider not in golden.tolerance:
         raise BundleError(
-            f"the golden batch of {name} states no tolerance for {provider}: pack the bundle for it, or set provider "
-            f"to {' or '.join(sorted(golden.tolerance))}"
+            f"the golden batch of {name} holds no logits for {provider}: pack the bundle for it, or set provider to "
+            f"{' or '.join(sorted(golden.tolerance))}"
         )
     tolerance = golden.tolerance[provider]
-    found, expected = golden_logits(scorer, golden.events), np.array(golden.logits)
+    found, expected = golden_logits(scorer, golden.events), np.array(golden.logits[provider])
     difference = np.abs(found - expected)
     if np.isnan(difference).all():
         raise BundleError(f"{name} gives no logits for any of its golden events on {provider}: export it again")

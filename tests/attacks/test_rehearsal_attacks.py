@@ -144,7 +144,7 @@ def _change_golden(folder: Path, change: Callable[[dict[str, object]], None]) ->
 
 
 def _shift(golden: dict[str, object]) -> None:
-    golden["logits"][3][1] += 1.0  # type: ignore[index] # a matrix, as json gives it
+    golden["logits"]["cpu"][3][1] += 1.0  # type: ignore[index] # a matrix, as json gives it
 
 
 def test_model_that_scores_something_else(folder: Path) -> None:
@@ -158,9 +158,9 @@ def test_model_that_scores_something_else(folder: Path) -> None:
     ("field", "value", "complaint"),
     [
         ("tolerance", {"cpu": 2}, "tolerance.cpu: Input should be less than or equal to 1"),
-        ("tolerance", {"cuda": 0.1}, "states no tolerance for cpu"),
-        ("logits", [[0.0] * 6], "has not a row for each of 16 events"),
-        ("logits", [[0.0] * 5] * 16, "a logit for each of 6 harms"),
+        ("tolerance", {"cuda": 0.1}, "logits and tolerances of different providers"),
+        ("logits", {"cpu": [[0.0] * 6]}, "has not a row on cpu for each of 16 events"),
+        ("logits", {"cpu": [[0.0] * 5] * 16}, "a logit for each of 6 harms"),
         ("events", [], "at least 1 item"),
         ("events", ["{}"] * 65, "at most 64 items"),
         ("events", ["no json"] * 16, "golden event 0 is no event"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from stream.bundle import Bundle, load
 from stream.bundle.evaluation import Evaluation, parse_evaluation
+from stream.errors import BundleError
+from stream.scoring.golden import golden_of, refuse_other_logits
 from stream.scoring.onnx import OnnxScorer
 from tests.bundles import TRUST
 from tests.records import batch_of
@@ -80,6 +83,18 @@ def test_it_tells_harm_from_what_looks_like_it(harmful: str, harmless: str) -> N
     """Sentences of our own: the harmful one of a pair has the larger logit of some harm by far."""
     logits = scorer().score(batch_of(harmful, harmless)).logits
     assert logits[0].max() > logits[1].max() + 1
+
+
+def test_a_gpu_is_held_to_what_its_own_artefact_says() -> None:
+    """The artefact for CUDA passes its own golden logits, computed by a CPU; not those of the 8-bit one."""
+    bundle, golden = moderator(), golden_of(moderator())
+    manifest = bundle.manifest.model_copy(update={"artefacts": {"cpu": bundle.manifest.artefacts["cuda"]}})
+    fused = OnnxScorer.from_bundle(
+        replace(bundle, manifest=manifest), provider="cpu", max_batch_tokens=4096, max_windows=None
+    )
+    assert refuse_other_logits(fused, golden, provider="cuda", name="moderator") < 0.01
+    with pytest.raises(BundleError, match="differently here: on cpu"):
+        refuse_other_logits(fused, golden, provider="cpu", name="moderator")
 
 
 def test_disguises_are_undone() -> None:
