@@ -99,7 +99,7 @@ class Picture:
 
         Nothing of an image is long. But a model reads all images in one size, so small ones are blown up and large ones
         lose what is fine in them. And where harmful images come from another place than harmless ones, size and format
-        tell them apart without a look: a model that has learnt that shows here.
+        tell them apart without a look, which models do learn (arXiv 2403.17608): one that has shows it here.
         """
         return {"pixels": pixel_bucket(self.pixels), "format": self.media_type.removeprefix("image/")}
 
