@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from export.__main__ import main
 from stream.bundle import load
 from stream.bundle.sign import sign
 from stream.commands import bundle as bundle_command

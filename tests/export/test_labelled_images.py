@@ -197,16 +197,19 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def report(calibrated: Bundle, labelled: Labelled, policy: Path, tmp_path: Path) -> Path:
-    """The folder that `export evaluate` writes."""
+def evaluated(
+    calibrated: Bundle, labelled: Labelled, policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> tuple[Path, str]:
+    """The folder that `export evaluate` writes, and what it says meanwhile."""
     folder = tmp_path / "report"
     options = ["--data", labelled.path, "--report", folder, "--policy", policy]
     assert main(["evaluate", *map(str, [calibrated.path, *options])]) == 0
-    return folder
+    return folder, capsys.readouterr().err
 
 
-def test_an_evaluation_is_of_images(report: Path, labelled: Labelled, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_evaluation_is_of_images(evaluated: tuple[Path, str], labelled: Labelled) -> None:
     """Page, tables and pictures are of images, figures scikit-learn's, and no path or id of one is in any file."""
+    report, said = evaluated
     tables = json.loads((report / "evaluation.json").read_text())
     assert (tables["modality"], tables["items"], tables["counterfactual"]) == ("image", COUNT, None)
     found = {row["part"]: row for row in tables["measurements"] if row["harm"] == "violence"}
@@ -228,14 +231,13 @@ def test_an_evaluation_is_of_images(report: Path, labelled: Labelled, capsys: py
     assert {"figures/precision_recall_by_format.svg", "figures/reliability_by_pixels.svg"} <= set(files)
     assert "figures/identity_terms.svg" not in files
     assert not any(b"secret" in content or b"id-1" in content for content in files.values())
-    said = capsys.readouterr().err
     assert f"measuring {COUNT:,} images; 2 lines could not be used" in said
     assert "identity terms" not in said
 
 
-def test_images_that_cannot_be_looked_at_are_named(report: Path) -> None:
+def test_images_that_cannot_be_looked_at_are_named(evaluated: tuple[Path, str]) -> None:
     """One that is missing and one that no decoder reads are counted, each with its line and why."""
-    unusable = json.loads((report / "unusable.json").read_text())
+    unusable = json.loads((evaluated[0] / "unusable.json").read_text())
     assert unusable["count"] == 2
     assert [(bad["line"], bad["why"]) for bad in unusable["named"]] == [
         (COUNT + 1, "image: is a path to nothing"),
@@ -305,6 +307,7 @@ def test_the_limits_are_a_workers(
     ("setting", "value", "why"),
     [
         ("MAX_EVENT_BYTES", "1024", r"image: has more than 1024 bytes \(max_event_bytes\)"),
+        ("MAX_EVENT_BYTES", "1900", r"too_large: \d+ bytes; 1900 are read \(max_event_bytes\)"),
         ("MAX_IMAGE_PIXELS", "100", r"image: image\.data: 30 x 24 pixels; .* \(max_image_pixels\)"),
     ],
 )
@@ -320,8 +323,12 @@ def test_the_limits_are_those_of_the_settings(
 ) -> None:
     """Whoever has a worker take smaller images imports with those limits, and is told of the first line beyond."""
     monkeypatch.setenv(f"FAIRWAY_{setting}", value)
-    assert run_import(checkpoint, tmp_path / "out", labelled.path) == 2
-    assert re.search(rf"line 1 of made_up\.jsonl: {why}", capsys.readouterr().err)
+    (tmp_path / "one").write_bytes((labelled.path.parent / labelled.files[0]).read_bytes())
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"image": "one", "labels": {"violence": 1}}')
+    assert run_import(checkpoint, tmp_path / "out", path) == 2
+    why = rf"none of the labelled images could be used: 1 lines were bad.*; the first is line 1 of a\.jsonl: {why}"
+    assert re.search(why, capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
 
 

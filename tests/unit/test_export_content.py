@@ -126,6 +126,17 @@ def test_a_link_within_the_folder_is_followed(folder: Path) -> None:
     assert (len(rows), unusable.count) == (1, 0)
 
 
+def test_a_file_that_may_not_be_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system says of a file is said of its line, without the path."""
+
+    def forbidden(path: Path, _: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(PictureError, match=r"^cannot be read: Permission denied$"):
+        read_picture(folder.resolve(), "1.png", max_bytes=LIMIT)
+
+
 _STEP = st.sampled_from(["..", ".", "", "1.png", "down", "up", "out", "secret.png", "outside", "inside", "/", "~"])
 
 
