@@ -45,7 +45,7 @@ class Content(Protocol):
         ...
 
     @property
-    def size(self) -> int:
+    def held_bytes(self) -> int:
         """About how many bytes it keeps in memory."""
         ...
 
@@ -72,7 +72,7 @@ class Text:
         return {"length": length_bucket(self.text)}
 
     @property
-    def size(self) -> int:
+    def held_bytes(self) -> int:
         """Its characters."""
         return len(self.text)
 
@@ -95,16 +95,16 @@ class Picture:
 
     @property
     def kinds(self) -> Mapping[str, str]:
-        """Its pixels and its format.
+        """Its size and its format.
 
         Nothing of an image is long. But a model reads all images in one size, so small ones are blown up and large ones
         lose what is fine in them. And where harmful images come from another place than harmless ones, size and format
         tell them apart without a look, which models do learn (arXiv 2403.17608): one that has shows it here.
         """
-        return {"pixels": pixel_bucket(self.pixels), "format": self.media_type.removeprefix("image/")}
+        return {"size": pixel_bucket(self.pixels), "format": self.media_type.removeprefix("image/")}
 
     @property
-    def size(self) -> int:
+    def held_bytes(self) -> int:
         """Its bytes."""
         return len(self.data)
 

@@ -19,8 +19,8 @@ LENGTHS = ("0-49", "50-199", "200-999", "1000+")
 
 _LENGTH_STARTS = (50, 200, 1000)
 
-PIXELS = ("0-49999", "50000-499999", "500000-1999999", "2000000+")
-"""Buckets of images, in pixels: less than most models read (224 x 224), a thumbnail, a screen, a photograph."""
+PIXELS = ("0-49999 pixels", "50000-499999 pixels", "500000-1999999 pixels", "2000000+ pixels")
+"""Buckets of images: less than most models read (224 x 224), a thumbnail, a screen, a photograph."""
 
 _PIXEL_STARTS = (50_000, 500_000, 2_000_000)
 

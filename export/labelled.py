@@ -161,7 +161,7 @@ def chunks(rows: Iterable[Numbered]) -> Iterator[list[Numbered]]:
     size = 0
     for numbered in rows:
         chunk.append(numbered)
-        size += numbered.content.size
+        size += numbered.content.held_bytes
         if len(chunk) == MAX_CHUNK_ROWS or size >= MAX_CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0

@@ -35,7 +35,7 @@ _KINDS = {
     "group": "By group that the {modality} is about",
     "locale": "By locale",
     "length": "By length in characters",
-    "pixels": "By pixels",
+    "size": "By size",
     "format": "By format of the file",
 }
 

@@ -95,9 +95,9 @@ _WORDS: Mapping[Modality, _Words] = {
     ),
     "image": _Words(
         untried="no image of",
-        no_groups="is measured by the `groups` that labelled images name; no images differ in nothing else.",
-        parts=("role=", "source=", "group=", "pixels=", "format="),
-        by="role, source, group that the image is about, pixels and format",
+        no_groups="is measured for the `groups` that labelled images name, and for no others.",
+        parts=("role=", "source=", "group=", "size=", "format="),
+        by="role, source, group that the image is about, size and format",
     ),
 }
 

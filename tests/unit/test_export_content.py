@@ -64,7 +64,7 @@ def test_an_image_is_read_from_beside_its_line(folder: Path) -> None:
         "prompt": "Draw it.",
         "locale": "en",
     }
-    assert numbered.content.kinds == {"pixels": "0-49999", "format": "png"}
+    assert numbered.content.kinds == {"size": "0-49999 pixels", "format": "png"}
 
 
 def test_a_file_of_lines_may_be_compressed(folder: Path) -> None:
