@@ -112,7 +112,7 @@ def labelled(plain: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Labelle
             "labels": {"violence": int(labels[number]), "spam": 1},
             "source": "made_up",
             "role": ["post", "output"][number % 2],
-            "groups": ["gender:women"] if number % 3 else [],
+            "groups": ["gender:women"] if number % 9 else [],
             "split": "test",
         }
         for number, name in enumerate(files)
