@@ -1,7 +1,7 @@
-"""Two bundles on the same labelled texts in; differences with paired intervals, and who is decided on otherwise, out.
+"""Two bundles on the same labelled data in; differences with paired intervals, and who is decided on otherwise, out.
 
-Both are moved by the same resamples, so that what the texts have in common cancels and the difference is what is left.
-Texts are named by their ids only.
+Both are moved by the same resamples, so that what the items have in common cancels and the difference is what is left.
+They are named by their ids only.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from export.metrics import Ranking, confusion
 from export.resample import Interval, bootstrap
 from export.scored import Judge, Scored
 from stream.bundle.evaluation import ANY_HARM
+from stream.bundle.manifest import Modality
 from stream.errors import ConfigError
 
 __all__ = ["Change", "Comparison", "Difference", "PartChange", "compare"]
@@ -45,26 +46,26 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class PartChange:
-    """What becomes of the texts of one part: how many are decided on more or less severely, and who gains by it."""
+    """What becomes of the items of one part: how many are decided on more or less severely, and who gains by it."""
 
     part: str
     n: int
     stricter: int
     milder: int
     harmless: int
-    """Texts known to be harmless."""
+    """Items known to be harmless."""
     harmless_not_allowed: float | None
     """Change of the share of them that is not allowed straight away; null with fewer than 30."""
     harmless_interval: Interval | None
     harmful: int
     harmful_not_allowed: float | None
-    """The same of the texts known to be harmful, where more is better."""
+    """The same of the items known to be harmful, where more is better."""
     harmful_interval: Interval | None
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A text on which the two decide otherwise."""
+    """A text, or an image, on which the two decide otherwise."""
 
     id: str
     first: str
@@ -77,11 +78,12 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Everything measured about two bundles on the same texts."""
+    """Everything measured about two bundles on the same texts, or images."""
 
     first: str
     second: str
-    texts: int
+    modality: Modality
+    items: int
     harms: tuple[str, ...]
     """Those that both score."""
     labels: Literal["human", "silver"]
@@ -89,16 +91,16 @@ class Comparison:
     moved: dict[str, float]
     """By harm, the mean size of the change of its probability."""
     reselected: dict[str, int]
-    """By harm, texts for which harmless, harmful or no answer became another of the three."""
+    """By harm, items for which harmless, harmful or no answer became another of the three."""
     actions: dict[tuple[str, str], int]
-    """Texts by action of the first and of the second."""
+    """Items by action of the first and of the second."""
     parts: tuple[PartChange, ...]
     changes: tuple[Change, ...]
     """Largest change of a probability first."""
 
 
 def compare(first: Judge, second: Judge, scored: Scored) -> Comparison:
-    """Compare two judges on the texts that both of them scored. Raises `ConfigError` where they have no harm in common.
+    """Compare two judges on the items that both of them scored. Raises `ConfigError` where they have no harm in common.
 
     Figures are by people's labels, or by rules' where there are no others.
     """
@@ -120,7 +122,8 @@ def compare(first: Judge, second: Judge, scored: Scored) -> Comparison:
     return Comparison(
         first=f"{first.name}, {first.digest}",
         second=f"{second.name}, {second.digest}",
-        texts=len(scored.ids),
+        modality=scored.modality,
+        items=len(scored.ids),
         harms=harms,
         labels=labelled,
         differences=tuple(_differences(a, b, inside, harms)),

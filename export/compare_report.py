@@ -1,4 +1,4 @@
-"""A comparison in, tables for a terminal and files to keep out; texts are named by their ids, never shown."""
+"""A comparison in, tables for a terminal and files to keep out; what was compared is named by its ids, never shown."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Table:
 
 def comparison_tables(comparison: Comparison) -> Iterable[Table]:
     """The tables to show, the most telling first."""
-    share = len(comparison.changes) / comparison.texts
+    share = len(comparison.changes) / comparison.items
+    items = f"{comparison.modality}s"
     yield Table(
         f"Quality ({comparison.labels} labels)",
         ("harm", "figure", "n", "harmful", "first", "second", "second - first", "95 % interval"),
@@ -40,8 +41,8 @@ def comparison_tables(comparison: Comparison) -> Iterable[Table]:
         [(harm, f"{comparison.moved[harm]:.4f}", f"{comparison.reselected[harm]:,}") for harm in comparison.harms],
     )
     yield Table(
-        f"Decisions: {len(comparison.changes):,} of {comparison.texts:,} texts change ({share:.2%})",
-        ("first", "second", "texts"),
+        f"Decisions: {len(comparison.changes):,} of {comparison.items:,} {items} change ({share:.2%})",
+        ("first", "second", items),
         [(*pair, f"{count:,}") for pair, count in comparison.actions.items()],
     )
     yield Table(
@@ -61,14 +62,14 @@ def comparison_tables(comparison: Comparison) -> Iterable[Table]:
         [_part(row) for row in comparison.parts],
     )
     yield Table(
-        "Texts that changed most",
+        f"{items.capitalize()} that changed most",
         ("id", "first", "second", "largest change of a probability"),
         [(change.id, change.first, change.second, f"{change.moved:.3f}") for change in comparison.changes[:_SHOWN]],
     )
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
-    """Write a page, the tables as JSON, and one line per changed text. Raises `ExportError`."""
+    """Write a page, the tables as JSON, and one line per changed item. Raises `ExportError`."""
     tables = {name: value for name, value in asdict(comparison).items() if name != "changes"}
     tables["actions"] = [[*pair, count] for pair, count in comparison.actions.items()]
     body = [

@@ -1,7 +1,8 @@
-"""Scored, labelled texts as columns: what every figure is computed from, wherever the scores came from."""
+"""Scored, labelled texts or images as columns: what every figure is computed from, wherever the scores came from."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -11,19 +12,24 @@ from numpy.typing import NDArray
 from export.dataset import Dataset
 from export.splits import text_digest
 
-__all__ = ["LENGTHS", "Items", "Names", "any_harm", "cluster", "items_of", "length_bucket"]
+__all__ = ["LENGTHS", "PIXELS", "Items", "Names", "any_harm", "cluster", "items_of", "length_bucket", "pixel_bucket"]
 
 LENGTHS = ("0-49", "50-199", "200-999", "1000+")
 """Length buckets, in characters: about a remark, a post, a page, and what is read in several windows."""
 
 _LENGTH_STARTS = (50, 200, 1000)
 
+PIXELS = ("0-49999 pixels", "50000-499999 pixels", "500000-1999999 pixels", "2000000+ pixels")
+"""Buckets of images: less than most models read (224 x 224), a thumbnail, a screen, a photograph."""
+
+_PIXEL_STARTS = (50_000, 500_000, 2_000_000)
+
 Labels = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """One name for each of n texts, as numbers: the longest name is stored once and not n times."""
+    """One name for each of n items, as numbers: the longest name is stored once and not n times."""
 
     codes: NDArray[np.int64]
     """(n,) index into `names`."""
@@ -41,7 +47,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """n texts; row i of every column is the same text. Texts themselves are not kept."""
+    """n texts, or images; row i of every column is the same one. They themselves are not kept."""
 
     probabilities: NDArray[np.float64]
     """(n, h) calibrated, one column per harm."""
@@ -50,15 +56,16 @@ class Items:
     any_harm: Labels
     """(n,) whether any harm applies, by the same code."""
     flagged: NDArray[np.bool_]
-    """(n, h) whether the threshold in force takes the text for harmful."""
+    """(n, h) whether the threshold in force takes the item for harmful."""
     silver: NDArray[np.bool_]
     """(n,) whether a rule, a keyword or another model gave the labels, not a person."""
     clusters: NDArray[np.int64]
-    """(n,) equal for texts that differ in nothing but case, punctuation, digits or emoji."""
+    """(n,) equal for copies: texts that differ in nothing but case, punctuation, digits or emoji, images that differ in
+    their metadata alone."""
     kinds: Mapping[str, Names]
-    """`role`, `source` and the like, by which the texts are divided."""
+    """`role`, `source` and the like, by which the items are divided."""
     groups: tuple[tuple[str, ...], ...]
-    """(n) groups that each text is about, as `axis:group`."""
+    """(n) groups that each item is about, as `axis:group`."""
 
     def __len__(self) -> int:
         return len(self.clusters)
@@ -72,7 +79,7 @@ def items_of(data: Dataset, probabilities: NDArray[np.float64], act_at: NDArray[
         any_harm=any_harm(data.labels, data.unsafe),
         flagged=probabilities >= act_at,
         silver=data.silver,
-        clusters=np.array([cluster(text) for text in data.texts], dtype=np.int64),
+        clusters=np.array([cluster(text_digest(text)) for text in data.texts], dtype=np.int64),
         kinds={
             "role": Names.of(data.roles.tolist()),
             "source": Names.of(data.sources.tolist()),
@@ -97,11 +104,16 @@ def any_harm(labels: Labels, unsafe: Labels | None = None) -> Labels:
     return np.where(harmful, 1, np.where(harmless, 0, np.nan)).astype(np.float32)
 
 
-def cluster(text: str) -> int:
-    """A number that copies of a text share: 60 bits of the digest that also decides its split."""
-    return int(text_digest(text)[:15], 16)
+def cluster(digest: str) -> int:
+    """A number that copies share: 60 bits of the hex digest that also decides their split."""
+    return int(digest[:15], 16)
 
 
 def length_bucket(text: str) -> str:
     """The bucket of `LENGTHS` that a text is in."""
-    return LENGTHS[int(np.searchsorted(_LENGTH_STARTS, len(text), side="right"))]
+    return LENGTHS[bisect_right(_LENGTH_STARTS, len(text))]
+
+
+def pixel_bucket(pixels: int) -> str:
+    """The bucket of `PIXELS` that an image of so many is in."""
+    return PIXELS[bisect_right(_PIXEL_STARTS, pixels)]

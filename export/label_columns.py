@@ -1,4 +1,4 @@
-"""Labelled rows in, one after another; what is known of them out, as columns. Texts are let go of."""
+"""Labelled rows in, one after another; what is known of them out, as columns. Texts and images are let go of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from export.items import Items, Names, any_harm, cluster, length_bucket
+from export.items import Items, Names, any_harm, cluster
 from export.labelled import Numbered
 
 __all__ = ["LabelColumns", "LabelTable"]
@@ -19,7 +19,7 @@ MAX_UNKNOWN = 64
 
 @dataclass(frozen=True, slots=True)
 class LabelTable:
-    """What is known of n texts; see `Items` for the columns."""
+    """What is known of n items; see `Items` for the columns."""
 
     harms: tuple[str, ...]
     ids: tuple[str, ...]
@@ -52,7 +52,7 @@ class LabelTable:
         )
 
     def items(self, probabilities: NDArray[np.float64], flagged: NDArray[np.bool_], *, harms: tuple[str, ...]) -> Items:
-        """The texts with what a model with these harms, (n, h) both, makes of them."""
+        """The items with what a model with these harms, (n, h) both, makes of them."""
         return Items(
             probabilities=probabilities,
             labels=self.labels[:, [self.harms.index(harm) for harm in harms]],
@@ -76,7 +76,7 @@ class LabelColumns:
         self._unsafe: list[float] = []
         self._silver: list[bool] = []
         self._clusters: list[int] = []
-        self._names: dict[str, list[str]] = {kind: [] for kind in ("role", "source", "locale", "length")}
+        self._names: dict[str, list[str]] = {}
         self._groups: list[tuple[str, ...]] = []
         self._interned: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._unknown: set[str] = set()
@@ -90,7 +90,7 @@ class LabelColumns:
         return tuple(sorted(self._unknown))
 
     def add(self, numbered: Numbered) -> None:
-        """Keep what is known of a row, and not its text."""
+        """Keep what is known of a row, and not its text or image."""
         row = numbered.row
         self._ids.append(row.id or f"{numbered.file}:{numbered.line}")
         self._labels.append([_number(row.labels.get(harm)) for harm in self._harms])
@@ -99,16 +99,16 @@ class LabelColumns:
         )
         self._unsafe.append(_number(row.unsafe))
         self._silver.append(row.silver)
-        self._clusters.append(cluster(row.text))
+        self._clusters.append(cluster(numbered.content.digest))
         self._groups.append(self._interned.setdefault(row.groups, row.groups))
         names = {
             "role": row.role,
             "source": row.source or numbered.file.partition(".")[0],
             "locale": row.locale or "unknown",
-            "length": length_bucket(row.text),
+            **numbered.content.kinds,
         }
         for kind, name in names.items():
-            self._names[kind].append(self._interned.setdefault((name,), (name,))[0])
+            self._names.setdefault(kind, []).append(self._interned.setdefault((name,), (name,))[0])
 
     def table(self) -> LabelTable:
         """The columns of everything that was added."""

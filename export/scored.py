@@ -1,4 +1,4 @@
-"""Labelled texts and bundles in, what a worker with each bundle would decide out: its own pipeline, without Kafka."""
+"""Labelled data and bundles in, what a worker with each bundle would decide out: its own pipeline, without Kafka."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from export.content import NOW, Text, event_of, why_unscored
 from export.counterfactual import Answers, Sentence
 from export.dataset import BadLine
 from export.errors import ExportError
 from export.items import Items
 from export.label_columns import LabelColumns
-from export.labelled import LabelledRow, Numbered, Unusable, bounded, chunks, named_first, read_rows
+from export.labelled import MAX_CHUNK_ROWS, Asking, Numbered, Unusable, bounded, chunks, named_first, read_rows
 from export.progress import Say
-from export.splits import SPLIT_NAMES, SplitName, split
+from export.splits import SPLIT_NAMES, split_of
 from stream import wiring
+from stream.bundle.manifest import Modality
 from stream.events import LineRecord, Selection
 from stream.pipeline import Pipeline
 from stream.policy import CompiledPolicy, compile_policy
@@ -25,22 +27,24 @@ from stream.settings import load_settings
 
 __all__ = ["Decided", "Judge", "Scored", "ask", "decide", "open_judge", "score"]
 
-_CREATED_AT, _NOW = "2026-01-01T00:00:00Z", 1_767_225_600.0  # the same moment: no text of an evaluation is too old
-
-_SLICE = 1024  # texts scored together, as in a worker
-
 _SAY_EVERY = 20  # slices
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """A bundle with a policy: what decides on a text."""
+    """A bundle with a policy: what decides on a text, or on an image."""
 
     name: str
     """Name and version of the bundle, or its digest where it has no name."""
     digest: str
     harms: tuple[str, ...]
     pipeline: Pipeline
+    modality: Modality = "text"
+
+    @property
+    def asking(self) -> Asking:
+        """What labelled data it can be measured on."""
+        return Asking(self.name, self.modality, self.pipeline.decoder.limits.max_event_bytes)
 
     @property
     def policy(self) -> CompiledPolicy:
@@ -55,7 +59,7 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What became of n texts."""
+    """What became of n events."""
 
     probabilities: NDArray[np.float64]
     """(n, h) calibrated; NaN where the model failed."""
@@ -71,14 +75,15 @@ class Decided:
 
     @property
     def not_allowed(self) -> NDArray[np.bool_]:
-        """(n, h) where the text is acted on or there is no answer, so that somebody has to look."""
+        """(n, h) where the event is acted on or there is no answer, so that somebody has to look."""
         return np.not_equal(self.selections, Selection.HARMLESS)
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """n labelled texts and what every judge decided on them."""
+    """n labelled texts, or images, and what every judge decided on them."""
 
+    modality: Modality
     ids: tuple[str, ...]
     """(n) the rows' own ids, or file and line."""
     items: tuple[Items, ...]
@@ -100,40 +105,37 @@ def open_judge(bundle: Path, *, policy: Path | None = None, provider: str | None
     model = wiring.load_model(settings)
     compiled = replace(compile_policy(settings.policy, model.calibration), audit_rate=0.0)
     pipeline = wiring.build_pipeline(settings, model, compiled)
-    return Judge(bundle.name, model.bundle_digest, model.scorer.harms, pipeline)
+    return Judge(bundle.name, model.bundle_digest, model.scorer.harms, pipeline, model.modality)
 
 
-def decide(judge: Judge, texts: Sequence[LabelledRow]) -> tuple[Decided, dict[int, str]]:
-    """Decide on n texts; the second result says why, by row, for those the pipeline rejects or cannot score.
+def decide(judge: Judge, events: Sequence[bytes]) -> tuple[Decided, dict[int, str]]:
+    """Decide on n events; the second result says why, by row, for those the pipeline rejects or cannot score.
 
     Rejected rows have NaN probabilities and are flagged as nothing.
     """
-    n, harms = len(texts), len(judge.harms)
+    n, harms = len(events), len(judge.harms)
     decided = Decided(
         np.full((n, harms), np.nan), np.full((n, harms), Selection.HARMLESS, np.int8), np.zeros(n, np.int8)
     )
     failed: dict[int, str] = {}
-    for start in range(0, n, _SLICE):
-        records = [
-            LineRecord(number, text.event(id=str(number), created_at=_CREATED_AT))
-            for number, text in enumerate(texts[start : start + _SLICE], start)
-        ]
-        moderated = judge.pipeline.run(records, topic="evaluation", partition=0, now=_NOW)
+    for start in range(0, n, MAX_CHUNK_ROWS):
+        part = events[start : start + MAX_CHUNK_ROWS]
+        records = [LineRecord(number, event) for number, event in enumerate(part, start)]
+        moderated = judge.pipeline.run(records, topic="evaluation", partition=0, now=NOW)
         rows = start + moderated.events.positions
         decided.probabilities[rows] = moderated.probabilities
         decided.selections[rows] = moderated.selections
         decided.actions[rows] = moderated.verdicts.actions
         failed |= {start + bad.position: f"{bad.reason.value}: {bad.error}" for bad in moderated.rejected}
-        unscored = rows[np.isnan(moderated.probabilities).any(axis=1)]
-        failed |= dict.fromkeys(unscored.tolist(), "the model gave no score")
+        unscored = np.flatnonzero(np.isnan(moderated.probabilities).any(axis=1)).tolist()
+        failed |= {int(rows[row]): why_unscored(int(moderated.scores.conditions[row])) for row in unscored}
     return decided, failed
 
 
 def ask(judge: Judge, sentences: Sequence[Sentence]) -> Answers:
     """What a judge says of n sentences. Raises `ExportError` where it cannot say anything of one."""
-    decided, failed = decide(
-        judge, [LabelledRow(text=sentence.text, role=sentence.role, labels={}) for sentence in sentences]
-    )
+    events = [event_of(Text(one.text), id=str(number), role=one.role) for number, one in enumerate(sentences)]
+    decided, failed = decide(judge, events)
     if failed:
         raise ExportError(f"{judge.name} cannot score a plain sentence: {next(iter(failed.values()))}")
     return Answers(
@@ -144,26 +146,40 @@ def ask(judge: Judge, sentences: Sequence[Sentence]) -> Answers:
 
 
 def score(judges: Sequence[Judge], paths: Sequence[Path], *, part: str | None, say: Say) -> Scored:
-    """Score the labelled texts in `paths` with every judge; texts that one of them cannot score are left out.
+    """Score the labelled data in `paths` with every judge; rows that one of them cannot score are left out.
 
-    `part` keeps the texts of one split only, as `export.splits` divides them: of data that a bundle was trained on,
-    `test` is what it has not seen. Raises `ExportError` where nothing is left to measure or there are too many rows.
+    `part` keeps the rows of one split only, as `export.splits` divides them: of data that a bundle was trained on,
+    `test` is what it has not seen. Raises `ExportError` where nothing is left to measure, there are too many rows, or
+    they are not of the kind that all judges read.
     """
+    asking = _asking(judges)
     unusable = Unusable()
-    rows = bounded(_of_part(read_rows(paths, unusable), part))
+    rows = bounded(_of_part(read_rows(paths, unusable, asking=asking), part))
     columns = _Columns(judges)
-    for number, chunk in enumerate(chunks(rows, _SLICE)):
+    for number, chunk in enumerate(chunks(rows)):
         columns.add(chunk, unusable)
         if number % _SAY_EVERY == _SAY_EVERY - 1:
-            say(f"scored {len(columns.labels):,} texts")
+            say(f"scored {len(columns.labels):,} {asking.modality}s")
     if not len(columns.labels):
         why = named_first(unusable) or "; is the split right?"
-        raise ExportError(f"no labelled text could be used, {unusable.count} lines could not{why}")
-    return columns.result(unusable)
+        raise ExportError(f"no labelled {asking.modality} could be used, {unusable.count} lines could not{why}")
+    return columns.result(unusable, asking.modality)
+
+
+def _asking(judges: Sequence[Judge]) -> Asking:
+    """For whom rows are read: the first judge, since all of them read the same kind."""
+    first, *others = (judge.asking for judge in judges)
+    for other in others:
+        if other.modality != first.modality:
+            raise ExportError(
+                f"{first.name} reads {first.modality}s and {other.name} {other.modality}s: nothing can be given to "
+                "both; compare two bundles that read the same"
+            )
+    return first
 
 
 class _Columns:
-    """Grows with every slice; texts are let go of."""
+    """Grows with every slice; texts and images are let go of."""
 
     def __init__(self, judges: Sequence[Judge]) -> None:
         self._judges = judges
@@ -172,7 +188,7 @@ class _Columns:
 
     def add(self, chunk: Sequence[Numbered], unusable: Unusable) -> None:
         """Score a slice with every judge and keep what all of them could score."""
-        rows = [numbered.row for numbered in chunk]
+        rows = [numbered.event() for numbered in chunk]
         outcomes = [decide(judge, rows) for judge in self._judges]
         failed = {row: why for _, reasons in reversed(outcomes) for row, why in reasons.items()}
         for row, why in sorted(failed.items()):
@@ -183,7 +199,7 @@ class _Columns:
         for row in kept.tolist():
             self.labels.add(chunk[row])
 
-    def result(self, unusable: Unusable) -> Scored:
+    def result(self, unusable: Unusable, modality: Modality) -> Scored:
         """The columns of everything that was kept."""
         labels = self.labels.table()
         decided = tuple(
@@ -191,6 +207,7 @@ class _Columns:
             for parts in self._decided
         )
         return Scored(
+            modality=modality,
             ids=labels.ids,
             items=tuple(
                 labels.items(of.probabilities, of.flagged, harms=judge.harms)
@@ -206,9 +223,8 @@ def _of_part(rows: Iterable[Numbered], part: str | None) -> Iterator[Numbered]:
     if part is None:
         yield from rows
         return
-    names: dict[str, SplitName] = {name: name for name in SPLIT_NAMES}
-    if part not in names:
-        raise ExportError(f"there is no split {part!r}: give one of {', '.join(names)}")
+    if part not in SPLIT_NAMES:
+        raise ExportError(f"there is no split {part!r}: give one of {', '.join(SPLIT_NAMES)}")
     for numbered in rows:
-        if len(getattr(split([numbered.row.text]), names[part])):
+        if split_of(numbered.content.digest) == part:
             yield numbered

@@ -1,13 +1,14 @@
 """Which text is for training, validation, calibration or testing: decided by the text's own digest, once and for all.
 
 A text keeps its place when the data grows, and two texts that differ only in case, punctuation, digits or emoji share
-one, so that a near-copy of a training text never flatters a test.
+one, so that a near-copy of a training text never flatters a test. Images are divided by the same shares.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from export.errors import ExportError
 
-__all__ = ["SPLIT_NAMES", "SplitName", "Splits", "check_disjoint", "split", "text_digest"]
+__all__ = ["SPLIT_NAMES", "SplitName", "Splits", "check_disjoint", "split", "split_of", "text_digest"]
 
 SplitName = Literal["train", "validation", "calibration", "test"]
 
@@ -58,11 +59,15 @@ def text_digest(text: str) -> str:
 def split(texts: Sequence[str]) -> Splits:
     """Split n texts by digest. Shares hold within every source as well, since a digest knows nothing of sources."""
     digests = [text_digest(text) for text in texts]
-    position = np.array([int(digest[:15], 16) / 16**15 for digest in digests])
-    part = np.searchsorted(_BOUNDS, position, side="right")
-    splits = Splits(*(np.flatnonzero(part == which) for which in range(len(SPLIT_NAMES))))
+    part = np.array([split_of(digest) for digest in digests], dtype=np.str_)
+    splits = Splits(*(np.flatnonzero(part == name) for name in SPLIT_NAMES))
     check_disjoint(splits, digests)
     return splits
+
+
+def split_of(digest: str) -> SplitName:
+    """The split of what has this hex digest."""
+    return SPLIT_NAMES[bisect_right(_BOUNDS, int(digest[:15], 16) / 16**15)]
 
 
 def check_disjoint(splits: Splits, digests: Sequence[str]) -> None:

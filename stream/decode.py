@@ -54,7 +54,7 @@ class Decoder:
         if mapping is not None and mapping.kind != "event":
             raise MappingError(f"{mapping.name}: maps decisions; events need a mapping with `kind: event`")
         self.mapping_digest = mapping.digest if mapping else None
-        self._limits = limits
+        self.limits = limits
         self._image_limits = ImageLimits(limits.max_event_bytes, limits.max_image_pixels, limits.max_image_frames)
         self._mapping = mapping
         validator = TypeAdapter(ContentEvent).validator
@@ -66,7 +66,7 @@ class Decoder:
 
         `now` is seconds since the epoch. Nothing in a record raises.
         """
-        latest = now + self._limits.max_future_s
+        latest = now + self.limits.max_future_s
         plain = [None] * len(records) if self._mapping else read_plain([self._readable(record) for record in records])
         positions: list[int] = []
         rows: list[Row] = []
@@ -84,22 +84,22 @@ class Decoder:
 
     def _readable(self, record: SourceRecord) -> bytes | None:
         raw = record.value
-        return None if raw is None or len(raw) > self._limits.max_event_bytes else raw
+        return None if raw is None or len(raw) > self.limits.max_event_bytes else raw
 
     def _row(self, record: SourceRecord) -> Row | Refusal:
         """One record's event by the careful reader, or why there is none."""
         raw = record.value
         if raw is None:
             return Refusal(RejectReason.TOMBSTONE, "the record has no value; content is not deleted through this topic")
-        if len(raw) > self._limits.max_event_bytes:
-            error = f"{len(raw)} bytes; {self._limits.max_event_bytes} are read (max_event_bytes)"
+        if len(raw) > self.limits.max_event_bytes:
+            error = f"{len(raw)} bytes; {self.limits.max_event_bytes} are read (max_event_bytes)"
             return Refusal(RejectReason.TOO_LARGE, error)
         event = self._read(raw, record)
         return event if isinstance(event, Refusal) else row_of(event)
 
     def _read(self, raw: bytes, record: SourceRecord) -> ContentEvent | Refusal:
         """The event in JSON of our own shape or of a foreign one; slow, and says what is wrong."""
-        document = read(raw, max_depth=self._limits.max_json_depth)
+        document = read(raw, max_depth=self.limits.max_json_depth)
         if isinstance(document, Refusal):
             return document
         try:
@@ -120,7 +120,7 @@ class Decoder:
         """What is wrong with an event that has the right shape."""
         seconds, text, image = row[0], row[4], row[6]
         if not _EARLIEST <= seconds <= latest:
-            error = f"created_at: should be between 2000 and {self._limits.max_future_s:g} s from now (max_future_s)"
+            error = f"created_at: should be between 2000 and {self.limits.max_future_s:g} s from now (max_future_s)"
             return Refusal(RejectReason.TIMESTAMP, error)
         if image is not None:
             problem = image_problem(image, self._image_limits)

@@ -15,7 +15,7 @@ from typing import Literal
 
 from stream.events import Image
 
-__all__ = ["ImageHeader", "ImageLimits", "image_problem", "read_header"]
+__all__ = ["ImageHeader", "ImageLimits", "image_problem", "media_type_of", "read_header"]
 
 # What a model server may be told to fetch. `file:`, `data:` and the rest have no business in an event.
 _ADDRESS = re.compile(r"(https?|s3|gs)://[^\s\x00-\x20\x7f/?#]+([/?#][^\s\x00-\x20\x7f]*)?", re.IGNORECASE)
@@ -68,11 +68,16 @@ def image_problem(image: Image, limits: ImageLimits) -> str | None:
     return "image: has neither data nor url"
 
 
+def media_type_of(data: bytes) -> str | None:
+    """What kind of image these bytes begin as; None where it is none that the service knows."""
+    return next((name for name, magic in _MAGIC.items() if magic.match(data)), None)
+
+
 def read_header(data: bytes, media_type: str) -> ImageHeader | str:
     """Walk an image to its end (a JPEG to its first scan); text says what is wrong where something is."""
-    found = next((name for name, magic in _MAGIC.items() if magic.match(data)), "nothing this service knows")
+    found = media_type_of(data)
     if found != media_type:
-        return f"says {media_type}, begins as {found}"
+        return f"says {media_type}, begins as {found or 'nothing this service knows'}"
     walk = {"image/png": _png, "image/jpeg": _jpeg, "image/webp": _webp, "image/gif": _gif}[media_type]
     try:
         return walk(_Bytes(data))

@@ -17,6 +17,7 @@ import structlog
 
 from stream import bundle as bundles
 from stream.bundle import BundleWatch, HarmCalibration
+from stream.bundle.manifest import Modality
 from stream.decode import DecodeLimits, Decoder
 from stream.encode import DecisionEncoder, Provenance, ReviewOptions
 from stream.errors import FairwayError, PolicyError, ProviderError
@@ -40,6 +41,7 @@ __all__ = [
     "Reload",
     "build_encoder",
     "build_pipeline",
+    "decode_limits",
     "fairness_worker",
     "load_model",
     "moderate_worker",
@@ -62,6 +64,7 @@ class Model:
     calibration_digest: str
     calibrated_at: datetime | None = None
     """None for a calibration that does not age."""
+    modality: Modality = "text"
 
     @property
     def calibrator(self) -> Calibrator:
@@ -97,19 +100,30 @@ def load_model(settings: Settings) -> Model:
     refuse_other_logits(scorer, golden_of(bundle), provider=settings.provider, name=str(settings.bundle))
     log.debug("bundle_loaded", bundle=bundle.digest, signer=bundle.signer)
     calibration = bundle.calibration
-    return Model(scorer, calibration.harms, bundle.digest, bundle.calibration_digest, calibration.created_at)
+    return Model(
+        scorer,
+        calibration.harms,
+        bundle.digest,
+        bundle.calibration_digest,
+        calibration.created_at,
+        bundle.manifest.input.modality,
+    )
 
 
 def build_pipeline(settings: Settings, model: Model, policy: CompiledPolicy) -> Pipeline:
     """Put the spine together. Raises `MappingError`."""
-    limits = DecodeLimits(
+    return Pipeline(Decoder(decode_limits(settings), _mapping(settings)), model.scorer, model.calibrator, policy)
+
+
+def decode_limits(settings: Settings) -> DecodeLimits:
+    """What is decoded at most."""
+    return DecodeLimits(
         max_event_bytes=settings.max_event_bytes,
         max_json_depth=settings.max_json_depth,
         max_future_s=settings.max_future_s,
         max_image_pixels=settings.max_image_pixels,
         max_image_frames=settings.max_image_frames,
     )
-    return Pipeline(Decoder(limits, _mapping(settings)), model.scorer, model.calibrator, policy)
 
 
 def build_encoder(settings: Settings, model: Model, pipeline: Pipeline) -> DecisionEncoder:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from export import card_figures
 from export.importing.imported import Imported
@@ -11,6 +12,7 @@ from export.importing.labels import HARMLESS, ClassMap
 from stream.bundle import ModelInput
 from stream.bundle.calibration import CalibrationFile
 from stream.bundle.evaluation import Evaluation
+from stream.bundle.manifest import Modality
 
 __all__ = ["about_classes", "write_card"]
 
@@ -46,25 +48,20 @@ Largest difference of a logit between the checkpoint's own module and the file t
 """
 
 _UNMEASURED = """\
-**Not measured.** No labelled texts were given. Measure it on your own with `fairway export evaluate` before you act on
-what it says, and whom it is unfair to above all: no sentence about any group of people was tried on it.
-"""
-
-_UNSEEN = """\
-**Not measured.** No labelled images are read here. Look at what it says of images of your own before you act on it, and
-at whom it is unfair to above all: no image of any group of people was tried on it.
+**Not measured.** No labelled {modality}s were given. Measure it on your own with `fairway export evaluate` before you
+act on what it says, and whom it is unfair to above all: {untried} any group of people was tried on it.
 """
 
 _MEASURED = """\
-On {test_rows} labelled texts that were not calibrated on, human labels only. It is not known whether the checkpoint was
-trained on some of them, which would flatter it. Average precision depends on the prevalence, so compare it with nothing
-that has another one. In brackets, the 95 % bootstrap interval. A calibration error (ECE, 15 bins) is to be read beside
-the one that a perfect model would have at this n. `-`: not published, for fewer than 30 positives or negatives, or 200
-texts. The last column is the mean probability given to harmless texts.
+On {test_rows} labelled {modality}s that were not calibrated on, human labels only. It is not known whether the
+checkpoint was trained on some of them, which would flatter it. Average precision depends on the prevalence, so compare
+it with nothing that has another one. In brackets, the 95 % bootstrap interval. A calibration error (ECE, 15 bins) is to
+be read beside the one that a perfect model would have at this n. `-`: not published, for fewer than 30 positives or
+negatives, or 200 {modality}s. The last column is the mean probability given to harmless {modality}s.
 
 {overall}
 {more}
-### By role, source and group that the text is about
+### By {by}
 
 {parts}
 
@@ -75,11 +72,34 @@ Shown apart, since agreeing with a rule is not being right.
 {silver}
 """
 
-_NO_GROUPS = "- Whom it is unfair to was not measured over identity terms: `fairway export evaluate` does that.\n"
-
 _WIDTH = 120
 
-_PARTS = ("role=", "source=", "group=")
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What is said of a model of texts in other words than of one of images."""
+
+    untried: str
+    no_groups: str
+    parts: tuple[str, ...]
+    """How the names of the parts begin that the card shows."""
+    by: str
+
+
+_WORDS: Mapping[Modality, _Words] = {
+    "text": _Words(
+        untried="no sentence about",
+        no_groups="was not measured over identity terms: `fairway export evaluate` does that.",
+        parts=("role=", "source=", "group="),
+        by="role, source and group that the text is about",
+    ),
+    "image": _Words(
+        untried="no image of",
+        no_groups="is measured for the `groups` that labelled images name, and for no others.",
+        parts=("role=", "source=", "group=", "size=", "format="),
+        by="role, source, group that the image is about, size and format",
+    ),
+}
 
 _SCORES = {
     "softmax": "One class of all (softmax): a harm's probability is the sum over its classes.",
@@ -107,7 +127,8 @@ def about_classes(architecture: str, parameters: int, classes: ClassMap, *, sour
 def write_card(imported: Imported, calibration: CalibrationFile, evaluation: Evaluation, figures: Iterable[str]) -> str:
     """Write the model card in Markdown; `figures` are paths of pictures in the bundle."""
     is_measured = bool(evaluation.split_rows["test"])
-    unmeasured = _UNSEEN if imported.input.kind == "image" else _UNMEASURED
+    modality = imported.input.modality
+    words = _WORDS[modality]
     return _CARD.format(
         title=f"{imported.name} {imported.version}",
         about=imported.about,
@@ -116,10 +137,14 @@ def write_card(imported: Imported, calibration: CalibrationFile, evaluation: Eva
             "that acts, abstains or asks a person; it is not made to judge people, or to replace reviewers. "
             + _reads(imported.input)
         ),
-        limits=_NO_GROUPS if is_measured and evaluation.counterfactual is None else "",
-        quality=_quality(evaluation, figures) if is_measured else unmeasured,
+        limits=f"- Whom it is unfair to {words.no_groups}\n"
+        if is_measured and evaluation.counterfactual is None
+        else "",
+        quality=_quality(evaluation, figures, modality)
+        if is_measured
+        else _UNMEASURED.format(modality=modality, untried=words.untried),
         fairness=card_figures.fairness(evaluation.counterfactual),
-        calibration=_calibration(calibration, evaluation),
+        calibration=_calibration(calibration, evaluation, modality),
         parity=imported.parity.max_abs_logit,
         parity_texts=imported.parity.texts,
         weights="\n".join(f"- `{name}`: sha256 {digest}" for name, digest in imported.weights.items()),
@@ -137,11 +162,14 @@ def _reads(given: ModelInput) -> str:
     return f"Images are read in {given.width} x {given.height} pixels."
 
 
-def _quality(evaluation: Evaluation, figures: Iterable[str]) -> str:
+def _quality(evaluation: Evaluation, figures: Iterable[str], modality: Modality) -> str:
+    words = _WORDS[modality]
     human = [row for row in evaluation.measurements if row.labels == "human"]
-    parts = (row for row in human if row.part.startswith(_PARTS) and card_figures.published(row))
+    parts = (row for row in human if row.part.startswith(words.parts) and card_figures.published(row))
     silver = (row for row in evaluation.measurements if row.labels == "silver" and card_figures.published(row))
     return _MEASURED.format(
+        modality=modality,
+        by=words.by,
         test_rows=f"{evaluation.split_rows['test']:,}",
         overall=card_figures.table((row for row in human if row.part == "all"), first="harm"),
         more=card_figures.at_thresholds(evaluation, figures),
@@ -150,15 +178,15 @@ def _quality(evaluation: Evaluation, figures: Iterable[str]) -> str:
     )
 
 
-def _calibration(calibration: CalibrationFile, evaluation: Evaluation) -> str:
+def _calibration(calibration: CalibrationFile, evaluation: Evaluation, modality: Modality) -> str:
     fitted = [harm for harm, known in calibration.harms.items() if known.is_fitted]
     others = [harm for harm in calibration.harms if harm not in fitted]
     said = []
     if fitted:
         said.append(
             "Platt scaling with smoothed targets, per harm, on the human labels of "
-            f"{evaluation.split_rows['calibration']:,} texts, for {_listed(fitted)}. A threshold derived from these "
-            "histograms promises a rate of errors as people see them, for content like those texts."
+            f"{evaluation.split_rows['calibration']:,} {modality}s, for {_listed(fitted)}. A threshold derived from "
+            f"these histograms promises a rate of errors as people see them, for content like those {modality}s."
         )
     if others:
         said.append(

@@ -85,9 +85,9 @@ Nothing is fetched, no code of the checkpoint is run, and weights are read from 
 what each of its classes means: a harm, or `harmless`. For a language model it is the file of questions to ask it, in
 the wording of its card; export/policy_templates/example.yaml shows how. Name and version of the bundle are the map's.
 
-With --data, which is for models of text, the bundle is calibrated on 85 % of the labelled texts and evaluated on the
-others; without, its probabilities are the model's own and no policy can state a risk for it. Sign it when you have
-looked at its card: fairway bundle sign.
+With --data the bundle is calibrated on 85 % of the labelled texts, or images where it reads those, and evaluated on the
+others (`evaluate --help` says how they are written); without, its probabilities are the model's own and no policy can
+state a risk for it. Sign it when you have looked at its card: fairway bundle sign.
 
 What can be imported, by the end of what config.json calls its architecture:
 """

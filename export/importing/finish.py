@@ -36,7 +36,7 @@ from stream.scoring.opening import open_scorer
 
 __all__ = ["finish"]
 
-_CALIBRATED_ON = "calibration: 85 % of the labelled texts, by digest; human labels only"
+_CALIBRATED_ON = "calibration: 85 % of the labelled {modality}s, by digest; human labels only"
 
 _BATCH_TOKENS = 16_384  # the service's default
 
@@ -58,18 +58,18 @@ def finish(
     created_at: datetime,
     say: Say,
 ) -> Bundle:
-    """Write the bundle `out` of a converted model, unsigned; `data` are files, or folders of files, of labelled texts.
+    """Write the bundle `out` of a converted model, unsigned; `data` are files, or folders of files, of labelled rows.
 
-    Raises `ExportError` where the data calibrate no harm at all, or the model disagrees with them.
+    Raises `ExportError` where the data calibrate no harm at all, the model disagrees with them, or they are texts and
+    it reads images, or the other way round.
     """
-    if data and imported.input.kind == "image":
-        raise ExportError("labelled texts say nothing of a model that reads images: leave --data out")
     unknown = _nothing_known(imported, created_at)
     measured = unknown
     if data:
         say("opening the model as a worker does")
         scorer = open_scorer(_provisional(imported, unknown), provider="cpu", max_batch_tokens=_BATCH_TOKENS)
-        scored = score_rows(scorer, data, roles=imported.roles, say=say)
+        modality = imported.input.modality
+        scored = score_rows(scorer, data, name=imported.name, modality=modality, roles=imported.roles, say=say)
         measured = _measure(imported, scorer, scored, created_at, say=say)
     else:
         say("no labelled data: the bundle is not calibrated, and no risk can be promised of it")
@@ -108,16 +108,16 @@ def _provisional(imported: Imported, unknown: _Measured) -> Bundle:
 
 
 def _measure(imported: Imported, scorer: Scorer, scored: ScoredRows, created_at: datetime, *, say: Say) -> _Measured:
-    """Calibrate on the texts that are not for testing, and evaluate on those that are."""
-    harms = imported.harms
+    """Calibrate on the rows that are not for testing, and evaluate on those that are."""
+    harms, modality = imported.harms, imported.input.modality
     fitting, testing = np.flatnonzero(~scored.is_test), np.flatnonzero(scored.is_test)
     if not len(testing):
-        raise ExportError(f"none of the {len(fitting)} labelled texts is in the test split: give more data")
+        raise ExportError(f"none of the {len(fitting)} labelled {modality}s is in the test split: give more data")
     calibration = calibrate_known(
         scored.logits[fitting],
         scored.labels.human_labels[fitting],
         harms=harms,
-        split=_CALIBRATED_ON,
+        split=_CALIBRATED_ON.format(modality=modality),
         created_at=created_at,
     )
     calibrator = calibrator_of(calibration, harms)
@@ -132,8 +132,8 @@ def _measure(imported: Imported, scorer: Scorer, scored: ScoredRows, created_at:
     def answer(sentences: Sequence[Sentence]) -> Answers:
         return cuts.answers(calibrator.apply(score_sentences(scorer, sentences))[:, fitted])
 
-    say(f"evaluating on {len(testing):,} texts")
-    # A classifier reads these thousands of sentences in minutes, a language model in hours.
+    say(f"evaluating on {len(testing):,} {modality}s")
+    # A classifier reads these thousands of sentences in minutes, a language model in hours; one of images reads none.
     counterfactual = measure_counterfactual(answer, load_templates()) if imported.input.kind == "text" else None
     evaluation = Evaluation(
         created_at=created_at,

@@ -51,8 +51,8 @@ class Measurement(_Strict):
     harm: str
     """Name of the harm, or `any_harm`."""
     part: str
-    """`all`, `role=NAME`, `source=NAME`, `locale=NAME`, `length=CHARACTERS` or `group=AXIS:NAME`, a group that the text
-    is about."""
+    """`all`, `role=NAME`, `source=NAME`, `locale=NAME`, `group=AXIS:NAME`, a group that the item is about; of texts
+    `length=CHARACTERS`, of images `size=PIXELS` and `format=NAME`."""
     labels: Literal["human", "silver"]
     """Who said what is harmful: people, or a rule, a keyword or another model."""
     n: Rows

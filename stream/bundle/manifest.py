@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -30,6 +30,7 @@ __all__ = [
     "FileEntry",
     "ImageInput",
     "Manifest",
+    "Modality",
     "ModelInput",
     "PolicyInput",
     "Role",
@@ -77,6 +78,9 @@ def _check_path(path: str) -> str:
 
 BundlePath = Annotated[str, AfterValidator(_check_path)]
 Role = Literal["prompt", "output", "post"]
+Modality = Literal["text", "image"]
+"""What a model looks at; whatever else some content has, it does not see."""
+
 Word = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -105,6 +109,8 @@ class TextForm(_Strict):
 class TextInput(_Strict):
     """How a text becomes rows of a classifier: overlapping windows of tokens."""
 
+    modality: ClassVar[Modality] = "text"
+
     kind: Literal["text"] = "text"
     max_tokens: Annotated[int, Field(ge=8, le=8192)]
     """Length of a window in tokens, special tokens included."""
@@ -123,6 +129,8 @@ class TextInput(_Strict):
 
 class PolicyInput(_Strict):
     """How a text becomes a question to a language model, asked once per harm: is this guideline violated? [S01]."""
+
+    modality: ClassVar[Modality] = "text"
 
     kind: Literal["policy"]
     max_tokens: Annotated[int, Field(ge=64, le=4096)]
@@ -147,6 +155,8 @@ class ImageInput(_Strict):
 
     It is turned as its EXIF says and read as RGB, alpha on white. What a piece has beyond the image is black.
     """
+
+    modality: ClassVar[Modality] = "image"
 
     kind: Literal["image"]
     height: Annotated[int, Field(ge=8, le=2048)]

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from export.__main__ import main
 from stream.bundle import load
 from stream.bundle.sign import sign
 from stream.commands import bundle as bundle_command
@@ -80,13 +79,3 @@ def test_the_command_makes_a_bundle_of_each_kind(kind: str, tmp_path: Path, caps
     card = bundle.read(bundle.manifest.card).decode()
     assert "`model.safetensors`: sha256" in card
     assert f"**Not measured.** No labelled {reads.partition(' ')[0].strip(',').removesuffix('s')}s" in card
-
-
-def test_images_have_no_labelled_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Data are of texts, so a model that reads images is refused with them, and what to do is said."""
-    image_classifier(tmp_path / "checkpoint", tmp_path / "map.yaml")
-    (tmp_path / "data.jsonl").write_text("{}\n")
-    paths = ["--labels", tmp_path / "map.yaml", "--out", tmp_path / "out", "--data", tmp_path / "data.jsonl"]
-    assert main(["import", *map(str, [tmp_path / "checkpoint", *paths])]) == 2
-    assert "leave --data out" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()

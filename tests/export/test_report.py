@@ -157,7 +157,7 @@ def test_a_comparison_names_ids_and_no_texts(data: Path, tmp_path: Path, capsys:
     assert MARK not in printed.out + printed.err
     assert "line 1 of made_up.jsonl" in printed.err
     tables = json.loads((folder / "comparison.json").read_text())
-    assert sum(count for _, _, count in tables["actions"]) == tables["texts"] == 700
+    assert sum(count for _, _, count in tables["actions"]) == tables["items"] == 700
     assert sum(count for one, other, count in tables["actions"] if one != other) == len(changes)
 
 

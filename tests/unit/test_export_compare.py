@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from export.compare import Comparison, Difference, PartChange, compare
+from export.content import Text, event_of
 from export.errors import ExportError
 from export.evaluate import measure
-from export.labelled import LabelledRow
 from export.metrics import average_precision
 from export.scored import Judge, Scored, decide, open_judge, score
 from stream.errors import ConfigError
@@ -168,20 +168,21 @@ def test_judges_without_a_harm_in_common_cannot_be_compared(stub: Judge, data: P
 
 def test_scores_are_the_workers(stub: Judge) -> None:
     """Probabilities and actions are those of the pipeline that a worker runs, text by text."""
-    rows = [LabelledRow(text=f"text {number}", labels={}) for number in range(1500)]
-    decided, failed = decide(stub, rows)
-    again, _ = decide(stub, rows[700:710])
+    texts = [f"text {number}" for number in range(1500)]
+    events = [event_of(Text(text), id="it", role="post") for text in texts]
+    decided, failed = decide(stub, events)
+    again, _ = decide(stub, events[700:710])
     assert failed == {}
     assert np.array_equal(decided.probabilities[700:710], again.probabilities)
     assert np.array_equal(decided.actions[700:710], again.actions)
-    expected = stub.pipeline.calibrator.apply(_logits(stub, rows[:1]))
+    expected = stub.pipeline.calibrator.apply(_logits(stub, texts[:1]))
     assert np.array_equal(decided.probabilities[:1], expected)
 
 
-def _logits(judge: Judge, rows: list[LabelledRow]) -> NDArray[np.float32]:
+def _logits(judge: Judge, texts: list[str]) -> NDArray[np.float32]:
     """The stub's rule, by hand."""
     levels = StubScorer(judge.harms)
-    hashes = np.array([crc32(row.text.encode()) for row in rows], dtype=np.uint32)
+    hashes = np.array([crc32(text.encode()) for text in texts], dtype=np.uint32)
     return np.asarray(levels._levels[(hashes[:, None] * levels._mixers) >> np.uint32(24)])
 
 
@@ -218,7 +219,7 @@ def test_nothing_to_measure_is_an_error(stub: Judge, tmp_path: Path) -> None:
 def test_too_many_texts_are_refused(monkeypatch: pytest.MonkeyPatch, stub: Judge, data: Path) -> None:
     """More texts than fit in memory are refused with what to do, not read until memory ends."""
     monkeypatch.setattr("export.labelled.MAX_ROWS", 100)
-    with pytest.raises(ExportError, match="more than 100 labelled texts"):
+    with pytest.raises(ExportError, match="more than 100 labelled rows"):
         score([stub], [data], part=None, say=lambda _: None)
 
 

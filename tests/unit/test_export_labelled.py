@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from export.content import Text
 from export.errors import ExportError
-from export.labelled import MAX_LINE_BYTES, MAX_NAMED, LabelledRow, Numbered, Unusable, read_rows
+from export.labelled import MAX_LINE_BYTES, MAX_NAMED, Asking, LabelledRow, Numbered, Unusable, read_rows
 
+TEXTS = Asking("a model", "text", max_event_bytes=1_000_000)
 GOOD = {"text": "a quiet morning", "labels": {"hate": 0, "violence": None}}
 
 
 def read(*paths: Path) -> tuple[list[Numbered], Unusable]:
     unusable = Unusable()
-    return list(read_rows(paths, unusable)), unusable
+    return list(read_rows(paths, unusable, asking=TEXTS)), unusable
 
 
 def write(path: Path, *rows: object) -> Path:
@@ -39,6 +41,8 @@ def test_what_is_not_said_has_a_default(tmp_path: Path) -> None:
         ("[]", "line: "),
         ({**GOOD, "text": ""}, "text: "),
         ({"text": "secret words"}, "labels: Field required"),
+        ({"labels": {}}, "line: has neither text nor image"),
+        ({**GOOD, "image": "1.png"}, "line: has both text and image"),
         ({**GOOD, "labels": {"hate": 2}}, "labels: "),
         ({**GOOD, "labels": "secret words"}, "labels: "),
         ({**GOOD, "role": "secret words"}, "role: "),
@@ -102,7 +106,7 @@ def test_paths_that_are_not_there_stop_before_the_first_row(tmp_path: Path) -> N
 def test_the_record_is_what_a_producer_sends() -> None:
     """The record has what is known of the text, and none of its labels or groups."""
     row = LabelledRow(text="Zürich", labels={"hate": 1}, role="output", prompt="Where?", groups=("gender:women",))
-    assert json.loads(row.event(id="7", created_at="2026-01-01T00:00:00Z")) == {
+    assert json.loads(Numbered(row, Text("Zürich"), file="a.jsonl", line=7).event()) == {
         "id": "7",
         "created_at": "2026-01-01T00:00:00Z",
         "role": "output",
