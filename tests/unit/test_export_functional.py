@@ -48,10 +48,10 @@ def library(folder: Path, templates: str = TEMPLATE, terms: str = TERMS) -> Libr
 
 
 def test_enough_is_written() -> None:
-    """There are 80 templates and more, a quarter of them for evaluation, and 40 terms of seven axes."""
+    """There are 80 templates and more, a fifth of them for evaluation, and 40 terms of seven axes."""
     templates = shipped().templates
     assert len(templates) >= 80
-    assert sum(template.evaluation_only for template in templates) >= len(templates) / 4
+    assert sum(template.evaluation_only for template in templates) >= len(templates) / 5
     assert len({term.people for term in shipped().terms}) >= 40
     axes = {term.group.partition(":")[0] for term in shipped().terms}
     assert axes == {"gender", "religion", "race", "nationality", "orientation", "disability", "age"}
