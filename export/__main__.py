@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from export.commands import add_commands as add_measuring
-from export.importing.commands import add_commands as add_importing
+from export.commands.importing import add_commands as add_importing
+from export.commands.measuring import add_commands as add_measuring
+from export.commands.training import add_commands as add_training
+from export.commands.training import add_precision, train_by
 from export.progress import Say
-from export.training.commands import add_commands as add_training
-from export.training.commands import add_precision, train_by
 from stream.errors import FairwayError
 
 
@@ -38,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _build(options: argparse.Namespace, say: Say) -> None:
+    from export.measuring.rotations import read_results  # noqa: PLC0415
     from export.recipe import LITE, build, encoder  # noqa: PLC0415 - measuring a bundle takes no torch
-    from export.rotations import read_results  # noqa: PLC0415
 
     weights = train_by(options, options.work, say) if options.recipe else options.weights
     recipe = encoder(weights) if weights else LITE

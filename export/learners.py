@@ -1,4 +1,4 @@
-"""The ways of training that rotations compare: each learns from a fold and gives logits, as `export.rotations` asks."""
+"""The ways of training that rotations compare: each learns from a fold and gives logits."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from export import lite
-from export.balance import row_weights
-from export.convert import TorchModel
-from export.dataset import HARMS, Dataset
-from export.encoder import read_minilm, served
-from export.logits import text_logits
+from export.data.balance import row_weights
+from export.data.dataset import HARMS, Dataset
+from export.graphs.convert import TorchModel
+from export.measuring.rotations import Fold, Learner
+from export.models import lite
+from export.models.encoder import read_minilm, served
+from export.models.logits import text_logits
 from export.progress import Say
-from export.rotations import Fold, Learner
-from export.tokens import build_moderator_tokenizer, build_tokenizer
+from export.text.tokens import build_moderator_tokenizer, build_tokenizer
 from export.train import STATES, train_on
 from export.training.place import Place
 from export.training.recipe import TrainingRecipe

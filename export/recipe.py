@@ -15,30 +15,30 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from export import lite
-from export.calibrate import calibrate, calibrator_of
-from export.card import write_card
+from export.bundling.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, manifest_of, pack
 from export.counterfactual import Answers, Sentence, load_templates, measure_counterfactual, refuse_unfair
 from export.counterfactual.measure import MAX_GAP
-from export.curves import curves
-from export.dataset import HARMS, Dataset, read_dataset
+from export.data.dataset import HARMS, Dataset, read_dataset
+from export.data.items import items_of
+from export.data.sources import licence_of
+from export.data.splits import Splits, split
 from export.errors import ExportError
-from export.evaluate import average_precision_change, measure, measure_macro
-from export.figures import draw_all
-from export.items import items_of
-from export.logits import Model, text_logits
-from export.make_encoder import LIMITS as ENCODER_LIMITS
-from export.make_encoder import about, make_encoder, training_of
-from export.make_lite import make_lite
-from export.making import Made, Make, Material, Part
-from export.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, manifest_of, pack
-from export.parity import Flips, check_flips, count_flips
+from export.graphs.parity import Flips, check_flips, count_flips
+from export.making.encoder import LIMITS as ENCODER_LIMITS
+from export.making.encoder import about, make_encoder, training_of
+from export.making.lite import make_lite
+from export.making.parts import Made, Make, Material, Part
+from export.measuring.calibrate import calibrate, calibrator_of
+from export.measuring.curves import curves
+from export.measuring.evaluate import average_precision_change, measure, measure_macro
+from export.measuring.rotations import Figure, RotationResult
+from export.measuring.thresholds import Thresholds, as_logits, default_thresholds
+from export.models import lite
+from export.models.logits import Model, text_logits
 from export.progress import Say
-from export.rotations import Figure, RotationResult
-from export.sources import licence_of
-from export.splits import Splits, split
-from export.thresholds import Thresholds, as_logits, default_thresholds
-from export.tokens import build_moderator_tokenizer, build_tokenizer
+from export.reporting.card import write_card
+from export.reporting.figures import draw_all
+from export.text.tokens import build_moderator_tokenizer, build_tokenizer
 from stream.bundle import Bundle, TextInput
 from stream.bundle.calibration import CalibrationFile
 from stream.bundle.evaluation import Conversion, Counterfactual, Estimate, Evaluation, LeftOut

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.augment import Augmentation, augment_all
-from export.dataset import HARMS, Dataset, join, read_dataset
-from export.encoder import Encoder, EncoderClassifier, read_minilm, save_classifier
+from export.data.dataset import HARMS, Dataset, join, read_dataset
+from export.data.splits import split
 from export.errors import ExportError
 from export.functional import expand, read_library, to_dataset
+from export.models.encoder import Encoder, EncoderClassifier, read_minilm, save_classifier
 from export.progress import Say
-from export.splits import split
-from export.tokens import build_moderator_tokenizer
+from export.text.augment import Augmentation, augment_all
+from export.text.tokens import build_moderator_tokenizer
 from export.training.examples import Examples, keep_rows, make_examples
 from export.training.place import Place
 from export.training.probe import fit_heads, frozen_states

@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 
-from export.dataset import HARMS, Dataset
+from export.data.dataset import HARMS, Dataset
 
 WORDS = ("river", "window", "music", "paper", "garden", "letter", "stone", "morning", "coffee", "train")
 HARMFUL = ("poison", "weapon", "idiot", "blood", "razor", "naked")

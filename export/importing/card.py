@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from export import card_figures
 from export.importing.imported import Imported
 from export.importing.labels import HARMLESS, ClassMap
+from export.reporting import card_figures
 from stream.bundle import ModelInput
 from stream.bundle.calibration import CalibrationFile
 from stream.bundle.evaluation import Evaluation

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from export.errors import ExportError
-from export.weights import refuse_pickled
+from export.models.weights import refuse_pickled
 
 __all__ = ["Checkpoint", "open_checkpoint", "quietly", "read_file"]
 

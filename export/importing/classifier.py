@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from export.convert import TorchModel, convert
 from export.errors import ExportError
+from export.graphs.convert import TorchModel, convert
+from export.graphs.parity import check_parity
 from export.importing.card import about_classes
 from export.importing.checkpoint import open_checkpoint
 from export.importing.head import HarmLogits
@@ -19,8 +20,7 @@ from export.importing.imported import MODEL, Imported
 from export.importing.labels import LABELS, ClassMap, LabelMap
 from export.importing.loading import class_names, load_model, read_config, refuse_other_vocabulary
 from export.importing.texts import texts_of_lengths
-from export.logits import Model, first_window_calls
-from export.parity import check_parity
+from export.models.logits import Model, first_window_calls
 from export.progress import Say
 from stream.bundle import TextInput
 from stream.scoring.session import open_session, reads_tokens

@@ -21,14 +21,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from export.bundling.golden_images import golden_images
 from export.errors import ExportError
-from export.golden_images import golden_images
 from export.importing.checkpoint import open_checkpoint
 from export.importing.image import PixelModel, imported_pixels
 from export.importing.imported import Imported
 from export.importing.labels import LabelMap
+from export.models.weights import SAFETENSORS
 from export.progress import Say
-from export.weights import SAFETENSORS
 from stream.bundle import ImageInput
 from stream.scoring.picture import PictureReader
 

@@ -14,19 +14,19 @@ from pathlib import Path
 
 import numpy as np
 
-from export.calibrate import calibrate_known, calibrator_of, uncalibrated
+from export.bundling.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, manifest_of, pack
 from export.counterfactual import Answers, Sentence, load_templates, measure_counterfactual
-from export.curves import curves
+from export.data.splits import SplitName
 from export.errors import ExportError
-from export.evaluate import measure, measure_macro
-from export.figures import draw_all
 from export.importing.card import write_card
 from export.importing.imported import Imported
 from export.importing.scoring import ScoredRows, score_rows, score_sentences
-from export.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, manifest_of, pack
+from export.measuring.calibrate import calibrate_known, calibrator_of, uncalibrated
+from export.measuring.curves import curves
+from export.measuring.evaluate import measure, measure_macro
+from export.measuring.thresholds import Thresholds, default_thresholds
 from export.progress import Say
-from export.splits import SplitName
-from export.thresholds import Thresholds, default_thresholds
+from export.reporting.figures import draw_all
 from stream.bundle import Bundle, Manifest
 from stream.bundle.calibration import CalibrationFile
 from stream.bundle.evaluation import Conversion, Evaluation

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
-from export.convert import convert_images
+from export.bundling.golden_images import golden_images
 from export.errors import ExportError
-from export.golden_images import golden_images
+from export.graphs.convert import convert_images
+from export.graphs.parity import check_parity
 from export.importing.card import about_classes
 from export.importing.checkpoint import Checkpoint, open_checkpoint
 from export.importing.head import HarmLogits
@@ -21,7 +22,6 @@ from export.importing.imported import MODEL, Imported
 from export.importing.labels import LABELS, ClassMap, LabelMap
 from export.importing.loading import class_names, load_model, read_config
 from export.importing.preprocessing import FILE, read_preprocessing, read_processor
-from export.parity import check_parity
 from export.progress import Say
 from stream.bundle import ImageInput
 from stream.bundle.manifest import Role

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from export.parity import Parity
+from export.graphs.parity import Parity
 from stream.bundle import ModelInput
 from stream.bundle.manifest import Role
 

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 from transformers import PreTrainedModel
 
-from export.convert import convert
+from export.bundling.golden import TEXTS
 from export.errors import ExportError
-from export.golden import TEXTS
+from export.graphs.convert import convert
+from export.graphs.parity import check_parity
 from export.importing.causal import Asked, Questioned, read_causal
 from export.importing.checkpoint import open_checkpoint
 from export.importing.halves import store_halves
 from export.importing.imported import MODEL, Imported
 from export.importing.loading import refuse_other_vocabulary
-from export.parity import check_parity
 from export.progress import Say
 from stream.bundle import PolicyInput
 from stream.bundle.questions import FAMILIES, Answer, Answers, PromptFamily, ResponseFamily, Templates
@@ -37,7 +37,7 @@ from stream.yamlfile import Section, load
 
 __all__ = ["EXAMPLE", "TEMPLATES", "import_policy", "read_questions"]
 
-EXAMPLE = Path(__file__).parents[1] / "policy_templates" / "example.yaml"
+EXAMPLE = Path(__file__).with_name("policy_templates") / "example.yaml"
 
 TEMPLATES = "templates.json"
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from export.content import NOW, Text, event_of, why_unscored
 from export.counterfactual import Sentence
-from export.dataset import BadLine
+from export.data.content import NOW, Text, event_of, why_unscored
+from export.data.dataset import BadLine
+from export.data.label_columns import LabelColumns, LabelTable
+from export.data.labelled import MAX_CHUNK_ROWS, Asking, Numbered, Unusable, bounded, chunks, named_first, read_rows
+from export.data.splits import split_of
 from export.errors import ExportError
-from export.label_columns import LabelColumns, LabelTable
-from export.labelled import MAX_CHUNK_ROWS, Asking, Numbered, Unusable, bounded, chunks, named_first, read_rows
 from export.progress import Say
-from export.splits import split_of
 from stream.bundle.manifest import Modality, Role
 from stream.decode import Decoder
 from stream.events import LineRecord

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import cycle, islice
 
-from export.golden import TEXTS
+from export.bundling.golden import TEXTS
 
 __all__ = ["texts_of_lengths"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from export.balance import first_of_each_source
-from export.dataset import Dataset
+from export.data.balance import first_of_each_source
+from export.data.dataset import Dataset
 from export.errors import ExportError
 from export.training.recipe import Balance
 from stream.bundle.manifest import TextForm

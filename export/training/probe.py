@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from export.encoder import EncoderClassifier, Standardise, fresh_head
+from export.models.encoder import EncoderClassifier, Standardise, fresh_head
 from export.progress import Say
 from export.training.batches import plan
 from export.training.examples import Examples

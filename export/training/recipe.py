@@ -54,7 +54,7 @@ class Functional(Section):
 
 
 class Noise(Section):
-    """What is done to texts before the second stage reads them, other noise in each epoch; see `export.augment`."""
+    """What is done to texts before the second stage reads them, other noise in each; see `export.text.augment`."""
 
     share: Share
     """Of texts that are changed."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from export.encoder import EncoderClassifier, parameter_groups
+from export.models.encoder import EncoderClassifier, parameter_groups
 from export.progress import Say
 from export.training.batches import plan
 from export.training.checkpoint import Checkpoints, mean_weights, mix_weights

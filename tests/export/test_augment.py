@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from export.augment import KINDS, Augmentation, augment, augment_all
 from export.errors import ExportError
-from export.tokens import build_moderator_tokenizer
+from export.text.augment import KINDS, Augmentation, augment, augment_all
+from export.text.tokens import build_moderator_tokenizer
 
 TEXT = "I can't believe that you would ever hurt a spider, not even once."
 ALL = Augmentation(share=1)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from safetensors.torch import save_file
 
-from export.convert import operators
 from export.errors import ExportError
+from export.graphs.convert import operators
 from export.importing.detector import (
     DETECTOR_INPUT,
     HIGH_PASS,

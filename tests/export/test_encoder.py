@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from export.encoder import (
+from export.errors import ExportError
+from export.models.encoder import (
     Encoder,
     EncoderClassifier,
     EncoderConfig,
@@ -23,7 +24,6 @@ from export.encoder import (
     save_classifier,
     served,
 )
-from export.errors import ExportError
 
 pytestmark = pytest.mark.export
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from export.__main__ import main
-from export.calibrate import fit_platt
-from export.splits import split
+from export.data.splits import split
+from export.measuring.calibrate import fit_platt
 from stream.bundle import Bundle, load
 from stream.bundle.evaluation import parse_evaluation
 from stream.bundle.sign import sign

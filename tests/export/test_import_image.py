@@ -21,8 +21,8 @@ from transformers import (
     ViTImageProcessorPil,
 )
 
+from export.bundling.golden_images import golden_images
 from export.errors import ExportError
-from export.golden_images import golden_images
 from export.importing.image import ROLES, import_image
 from export.importing.labels import LabelMap, read_labels
 from export.importing.preprocessing import read_preprocessing, read_processor

@@ -18,11 +18,11 @@ from PIL import Image as Pillow
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from export.__main__ import main
-from export.calibrate import fit_platt
-from export.content import read_picture
+from export.data.content import read_picture
+from export.data.splits import split_of
 from export.errors import ExportError
-from export.scored import Judge, open_judge, score
-from export.splits import split_of
+from export.measuring.calibrate import fit_platt
+from export.measuring.scored import Judge, open_judge, score
 from stream.bundle import Bundle, load
 from stream.bundle.evaluation import parse_evaluation
 from stream.events import Image

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from export.convert import OPSET, TorchModel, convert, operators
-from export.lite import Lite, Training, TrainingSet, quantise, train
-from export.logits import text_logits
-from export.tokens import FIRST_WORD_ID, VOCABULARY, build_tokenizer
+from export.graphs.convert import OPSET, TorchModel, convert, operators
+from export.models.lite import Lite, Training, TrainingSet, quantise, train
+from export.models.logits import text_logits
+from export.text.tokens import FIRST_WORD_ID, VOCABULARY, build_tokenizer
 from stream.bundle import load
 from stream.scoring.session import OnnxSession, open_session, reads_tokens
 from stream.scoring.tokenize import ModelInputs, TokenWindows, WindowTokenizer

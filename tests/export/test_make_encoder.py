@@ -13,14 +13,14 @@ import pytest
 import torch
 from torch import nn
 
-from export import make_encoder
-from export.dataset import HARMS, read_dataset
-from export.encoder import Encoder, EncoderClassifier, EncoderConfig, save_classifier
+from export.data.dataset import HARMS, read_dataset
+from export.data.splits import split
 from export.errors import ExportError
-from export.parity import Flips
+from export.graphs.parity import Flips
+from export.making import encoder as make_encoder
+from export.models.encoder import Encoder, EncoderClassifier, EncoderConfig, save_classifier
 from export.recipe import Recipe, build, encoder
-from export.splits import split
-from export.tokens import build_moderator_tokenizer
+from export.text.tokens import build_moderator_tokenizer
 from stream.bundle import Bundle, TextInput
 from stream.bundle.evaluation import parse_evaluation
 from stream.scoring.batching import MicroBatch

@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from export.characters import DIGITS, LOOKALIKES
-from export.tokens import VOCABULARY, build_moderator_tokenizer, build_tokenizer
+from export.text.characters import DIGITS, LOOKALIKES
+from export.text.tokens import VOCABULARY, build_moderator_tokenizer, build_tokenizer
 from stream.scoring.tokenize import WindowTokenizer
 from stream.scoring.wordwise import MARK, PREPENDED, split_of
 

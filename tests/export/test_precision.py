@@ -14,10 +14,10 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from export.encoder import Encoder, EncoderClassifier, EncoderConfig
 from export.errors import ExportError
-from export.fused import fuse
-from export.precision import Precision, change_precision
+from export.graphs.fused import fuse
+from export.graphs.precision import Precision, change_precision
+from export.models.encoder import Encoder, EncoderClassifier, EncoderConfig
 from ops.bench.gpu.__main__ import measure
 from ops.bench.gpu.rows import Row
 from stream.bundle import Bundle, load
@@ -160,7 +160,14 @@ def test_the_command_writes_a_file_or_says_why_not(half: bytes, tmp_path: Path) 
     (tmp_path / "half.onnx").write_bytes(half)
 
     def run(source: str, out: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "export.precision", str(tmp_path / source), "float32", str(tmp_path / out)]
+        command = [
+            sys.executable,
+            "-m",
+            "export.graphs.precision",
+            str(tmp_path / source),
+            "float32",
+            str(tmp_path / out),
+        ]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert run("half.onnx", "whole.onnx").returncode == 0

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
-from export.convert import OPSET, TorchModel, convert, operators
-from export.encoder import Encoder, EncoderClassifier, EncoderConfig, Standardise, read_minilm, served
 from export.errors import ExportError
-from export.fused import fuse
-from export.parity import check_parity
-from export.quantise import product_shapes, quantise, quantise_table, quantise_until
-from export.tokens import VOCABULARY, build_tokenizer
+from export.graphs.convert import OPSET, TorchModel, convert, operators
+from export.graphs.fused import fuse
+from export.graphs.parity import check_parity
+from export.graphs.quantise import product_shapes, quantise, quantise_table, quantise_until
+from export.models.encoder import Encoder, EncoderClassifier, EncoderConfig, Standardise, read_minilm, served
+from export.text.tokens import VOCABULARY, build_tokenizer
 from stream.scoring.onnx import OnnxScorer
 from stream.scoring.session import CPU, SLOW_ON_CPU, OnnxSession, open_session, reads_tokens
 from stream.scoring.session import _options as session_options

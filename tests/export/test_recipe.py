@@ -14,13 +14,13 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from export.__main__ import main
-from export.dataset import HARMS, read_dataset
+from export.data.dataset import HARMS, read_dataset
+from export.data.splits import split
 from export.errors import ExportError
-from export.lite import Training
-from export.logits import text_logits
-from export.make_lite import make_lite
+from export.making.lite import make_lite
+from export.models.lite import Training
+from export.models.logits import text_logits
 from export.recipe import LITE, build
-from export.splits import split
 from stream.bundle import Bundle, TextInput, load
 from stream.bundle.evaluation import parse_evaluation
 from stream.scoring.session import open_session, reads_tokens

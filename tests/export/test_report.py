@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from export.__main__ import main
-from export.report import evaluate_bundle, write_report
-from export.scored import open_judge
+from export.measuring.scored import open_judge
+from export.reporting.report import evaluate_bundle, write_report
 
 pytestmark = pytest.mark.export
 

@@ -11,15 +11,16 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from export import lite, rotations
-from export.dataset import HARMS, Dataset
-from export.encoder import Encoder, EncoderConfig
+from export.data.dataset import HARMS, Dataset
+from export.data.sources import SOURCES
+from export.data.splits import split, text_digest
 from export.errors import ExportError
 from export.learners import encoder_learner, lite_learner
-from export.rotations import MIN_LABELS, ROTATIONS, Fold, Rotation, fold, macro, measure, read_results, rotate
-from export.sources import SOURCES
-from export.splits import split, text_digest
-from export.tokens import VOCABULARY
+from export.measuring import rotations
+from export.measuring.rotations import MIN_LABELS, ROTATIONS, Fold, Rotation, fold, macro, measure, read_results, rotate
+from export.models import lite
+from export.models.encoder import Encoder, EncoderConfig
+from export.text.tokens import VOCABULARY
 from export.training import TrainingRecipe
 from export.training.place import find_place
 from stream.bundle import TextInput

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from export.convert import TorchModel
-from export.dataset import HARMS, Dataset
-from export.encoder import Encoder, EncoderClassifier, EncoderConfig, fresh_head
+from export.data.dataset import HARMS, Dataset
 from export.errors import ExportError
 from export.functional import SOURCE, expand, read_library
-from export.logits import text_logits
-from export.metrics import average_precision
-from export.tokens import VOCABULARY, build_moderator_tokenizer
+from export.graphs.convert import TorchModel
+from export.measuring.metrics import average_precision
+from export.models.encoder import Encoder, EncoderClassifier, EncoderConfig, fresh_head
+from export.models.logits import text_logits
+from export.text.tokens import VOCABULARY, build_moderator_tokenizer
 from export.train import STATES, train_on
 from export.training import TrainingRecipe, read_recipe
 from export.training.batches import plan

@@ -16,8 +16,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from export.calibrate import fit_platt
-from export.metrics import (
+from export.measuring.calibrate import fit_platt
+from export.measuring.metrics import (
     Ranking,
     auroc,
     average_precision,

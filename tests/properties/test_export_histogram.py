@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from export.histogram import ScoreHistogram
-from export.metrics import expected_calibration_error, null_calibration_error, optimal_f1
+from export.measuring.histogram import ScoreHistogram
+from export.measuring.metrics import expected_calibration_error, null_calibration_error, optimal_f1
 
 Floats = NDArray[np.float64]
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.calibrate import MIN_LABELS, calibrate, calibrate_known, calibrator_of, uncalibrated
 from export.errors import ExportError
+from export.measuring.calibrate import MIN_LABELS, calibrate, calibrate_known, calibrator_of, uncalibrated
 from stream.bundle.calibration import BINS, CalibrationFile, parse_calibration
 from stream.errors import BundleError
 from stream.uncertainty.calibration import Calibrator

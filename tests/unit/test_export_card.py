@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from export.card import write_card
-from export.sources import SOURCES, licence_of
+from export.data.sources import SOURCES, licence_of
+from export.reporting.card import write_card
 from stream.bundle import TextInput, load
 from stream.bundle.evaluation import Estimate, LeftOut, parse_evaluation
 from tests.bundles import TRUST

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.normalizers import Precompiled
 
-from export.charsmap import build_charsmap
 from export.errors import ExportError
+from export.text.charsmap import build_charsmap
 
 # Neither marks nor what joins its neighbours: each character is a grapheme of its own, as the oracle takes it to be.
 CHARACTERS = st.characters(codec="utf-8", categories=["Ll", "Lu", "Lo", "So", "Nd"], exclude_characters="\u0d4e")

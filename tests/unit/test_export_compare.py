@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.compare import Comparison, Difference, PartChange, compare
-from export.content import Text, event_of
+from export.data.content import Text, event_of
 from export.errors import ExportError
-from export.evaluate import measure
-from export.metrics import average_precision
-from export.scored import Judge, Scored, decide, open_judge, score
+from export.measuring.compare import Comparison, Difference, PartChange, compare
+from export.measuring.evaluate import measure
+from export.measuring.metrics import average_precision
+from export.measuring.scored import Judge, Scored, decide, open_judge, score
 from stream.errors import ConfigError
 from stream.events import EventBatch, Scores
 from stream.scoring import StubScorer
@@ -218,7 +218,7 @@ def test_nothing_to_measure_is_an_error(stub: Judge, tmp_path: Path) -> None:
 
 def test_too_many_texts_are_refused(monkeypatch: pytest.MonkeyPatch, stub: Judge, data: Path) -> None:
     """More texts than fit in memory are refused with what to do, not read until memory ends."""
-    monkeypatch.setattr("export.labelled.MAX_ROWS", 100)
+    monkeypatch.setattr("export.data.labelled.MAX_ROWS", 100)
     with pytest.raises(ExportError, match="more than 100 labelled rows"):
         score([stub], [data], part=None, say=lambda _: None)
 

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export import labelled
-from export.content import Picture, Text, event_of, read_picture, why_unscored
+from export.data import labelled
+from export.data.content import Picture, Text, event_of, read_picture, why_unscored
+from export.data.items import PIXELS, pixel_bucket
+from export.data.labelled import Asking, Numbered, Unusable, chunks, read_rows
+from export.data.splits import SPLIT_NAMES, split, split_of, text_digest
 from export.errors import ExportError
-from export.items import PIXELS, pixel_bucket
-from export.labelled import Asking, Numbered, Unusable, chunks, read_rows
-from export.splits import SPLIT_NAMES, split, split_of, text_digest
 from stream.events import FailCondition
 from stream.scoring.bare import PictureError
 from tests.hostile.images import BROKEN, SOUND, png, png_chunk

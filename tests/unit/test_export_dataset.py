@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.dataset import HARMS, read_dataset
+from export.data.dataset import HARMS, read_dataset
 from export.errors import ExportError
 
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from export.balance import row_weights
-from export.dataset import Dataset
-from export.evaluate import MAX_NAMES, average_precision_change, measure_macro
-from export.evaluate import measure as measure_columns
-from export.items import LENGTHS, any_harm, items_of, length_bucket
-from export.metrics import average_precision
+from export.data.balance import row_weights
+from export.data.dataset import Dataset
+from export.data.items import LENGTHS, any_harm, items_of, length_bucket
+from export.measuring.evaluate import MAX_NAMES, average_precision_change, measure_macro
+from export.measuring.evaluate import measure as measure_columns
+from export.measuring.metrics import average_precision
 from stream.bundle.evaluation import Measurement
 
 HARMS = ("hate", "violence")

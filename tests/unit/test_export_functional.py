@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.dataset import HARMS
+from export.data.dataset import HARMS
+from export.data.splits import text_digest
 from export.errors import ExportError
-from export.functional import MAX_PER_TEMPLATE, FunctionalText, Library, expand, read_library, to_dataset, to_lines
-from export.splits import text_digest
+from export.functional import FunctionalText, Library, expand, read_library, to_dataset, to_lines
+from export.functional.library import MAX_PER_TEMPLATE
 
 TERMS = """terms:
   - {group: "gender:women", people: "women", person: "a woman", adjective: "female"}

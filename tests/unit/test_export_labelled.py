@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from export.content import Text
+from export.data.content import Text
+from export.data.labelled import MAX_LINE_BYTES, MAX_NAMED, Asking, LabelledRow, Numbered, Unusable, read_rows
 from export.errors import ExportError
-from export.labelled import MAX_LINE_BYTES, MAX_NAMED, Asking, LabelledRow, Numbered, Unusable, read_rows
 
 TEXTS = Asking("a model", "text", max_event_bytes=1_000_000)
 GOOD = {"text": "a quiet morning", "labels": {"hate": 0, "violence": None}}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from export.bundling.pack import entries, pack
 from export.errors import ExportError
-from export.pack import entries, pack
 from stream.bundle import Bundle, load
 from stream.errors import BundleError
 from tests.bundles import TRUST, UNSIGNED

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from export.errors import ExportError
-from export.parity import MAX_FLIPS, TOLERANCE, check_flips, check_parity, count_flips
+from export.graphs.parity import MAX_FLIPS, TOLERANCE, check_flips, check_parity, count_flips
 
 
 def test_the_largest_difference_is_reported() -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.metrics import average_precision_interval
-from export.resample import bootstrap, effective_size, resamples
+from export.measuring.metrics import average_precision_interval
+from export.measuring.resample import bootstrap, effective_size, resamples
 
 Floats = NDArray[np.float64]
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from export.data.sources import SOURCES, licence_of
 from export.errors import ExportError
-from export.sources import SOURCES, licence_of
 
 
 def test_sources_come_once_and_sorted() -> None:

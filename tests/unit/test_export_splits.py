@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from export.data.splits import SPLIT_NAMES, Splits, check_disjoint, split, text_digest
 from export.errors import ExportError
-from export.splits import SPLIT_NAMES, Splits, check_disjoint, split, text_digest
 
 
 @given(st.lists(st.text(), max_size=50))

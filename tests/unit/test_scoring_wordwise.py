@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from tokenizers.normalizers import BertNormalizer, Lowercase, Normalizer, Precompiled, Replace
 
-from export.charsmap import build_charsmap
+from export.text.charsmap import build_charsmap
 from stream.scoring.wordwise import MARK, PREPENDED, SEPARATORS, SPACED_LETTERS, UNMIXED, split_of
 
 SPACED = Replace(Regex(SPACED_LETTERS), "")

@@ -1,7 +1,7 @@
 """A bundle's artefact for CUDA as it ships, in float16, and in bfloat16 and float32.
 
-The other two are made by `python -m export.precision`, a process of its own, since it needs `onnx`, which nothing here
-does. What float32 means then is said there: the weights of the artefact, with nothing rounded again.
+The other two are made by `python -m export.graphs.precision`, a process of its own, since it needs `onnx`, which
+nothing here does. What float32 means then is said there: the weights of the artefact, with nothing rounded again.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _derive(shipped: bytes, precision: str) -> Form:
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "shipped.onnx", Path(folder) / "derived.onnx"
         source.write_bytes(shipped)
-        command = [sys.executable, "-m", "export.precision", str(source), precision, str(out)]
+        command = [sys.executable, "-m", "export.graphs.precision", str(source), precision, str(out)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own module
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]

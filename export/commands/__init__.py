@@ -1,0 +1,1 @@
+"""What `fairway export` can be told on the command line."""

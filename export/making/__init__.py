@@ -1,0 +1,1 @@
+"""The one step of a build that knows which model it is."""

@@ -1,0 +1,1 @@
+"""The models of our own, in PyTorch: the encoder with its heads, the lite model, and their weights."""

@@ -1,0 +1,1 @@
+"""Figures, cards and pages for people to read."""

@@ -1,0 +1,1 @@
+"""What happens to characters before a model sees them: normalisation, tokenizers, and noise to train on."""
