@@ -24,6 +24,7 @@ from typing import Any
 from stream.bundle import Bundle
 from stream.bundle.load import assemble
 from stream.errors import BundleError, FairwayError
+from stream.scoring.charsmap import longest_replaced
 from stream.scoring.golden import golden_of, refuse_other_logits
 from stream.scoring.opening import open_scorer
 from stream.scoring.policy import read_questions
@@ -220,6 +221,7 @@ def _awkward_units(tokenizer: bytes) -> Iterator[str]:
         "ab-_@",
     )
     document = json.loads(tokenizer)
+    yield from longest_replaced(document)
     rules = list(dict.fromkeys(_patterns(document)))
     if len(rules) > MAX_PATTERNS:
         raise BundleError(f"the tokenizer has {len(rules)} rules that replace or split, {MAX_PATTERNS} at most")

@@ -15,6 +15,7 @@ from tokenizers import Encoding, Tokenizer
 from stream.bundle.manifest import TextInput
 from stream.errors import BundleError
 from stream.scoring.batching import MicroBatch
+from stream.scoring.charsmap import refuse_hostile_maps
 from stream.scoring.windows import Windows, lay_windows
 from stream.scoring.words import BYTES_PER_TOKEN, KnownWords
 from stream.scoring.wordwise import split_of
@@ -256,10 +257,13 @@ def _begin_nowhere(pre_tokenizer: dict[str, Any] | None) -> None:  # Any: JSON
 
 
 def _parse(tokenizer_json: bytes) -> Any:  # Any: JSON
+    """The file as JSON, its character maps looked at, which the library follows wherever they point."""
     try:
-        return json.loads(tokenizer_json)
+        document = json.loads(tokenizer_json)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"the bundle's tokenizer is not JSON: {error}; export the bundle again") from None
+    refuse_hostile_maps(document)
+    return document
 
 
 def _load(tokenizer_json: bytes) -> Tokenizer:
