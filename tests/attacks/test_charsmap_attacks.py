@@ -136,6 +136,28 @@ def test_character_map_that_is_slow_to_read(folder: Path) -> None:
         rehearse(load(folder, UNSIGNED))
 
 
+@pytest.mark.parametrize(("beyond", "is_sound"), [(0, True), (1, False)])
+def test_where_the_replacements_end(beyond: int, is_sound: bool) -> None:
+    """A replacement may begin where the last one has ended, and is nothing then; beyond that it is refused."""
+    place = 1 << 31 | len(REPLACEMENTS) + beyond
+    document = {"normalizer": {"precompiled_charsmap": encoded(with_units(lambda u: place if is_value(u) else u))}}
+    if is_sound:
+        refuse_hostile_maps(document)
+        assert Precompiled(base64.b64decode(document["normalizer"]["precompiled_charsmap"])).normalize_str("aж") == "a"
+    else:
+        with pytest.raises(BundleError, match="points to byte"):
+            refuse_hostile_maps(document)
+
+
+def test_a_trie_that_runs_in_a_circle_has_an_end() -> None:
+    """A node that is its own child is looked at once; to the library it is a key that no text ends."""
+    units = [256 << 10, *[0] * 511]
+    units[256 ^ ord("a")] = ord("a") << 10 | ord("a")
+    content = (4 * len(units)).to_bytes(4, "little") + struct.pack(f"<{len(units)}I", *units)
+    refuse_hostile_maps({"normalizer": {"precompiled_charsmap": encoded(content)}})
+    assert Precompiled(content).normalize_str("aaaa b") == "aaaa b"
+
+
 CHARACTERS = [*"ж bäéﷺ", *map(chr, range(1, 0x800, 7)), "\u070f", "字", "😀", "\U0010fffd"]
 
 
