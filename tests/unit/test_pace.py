@@ -86,6 +86,14 @@ def test_long_records_after_short_ones_are_begun_with_carefully() -> None:
     assert first[0] <= GROWTH * MOST * 100 // 4000
 
 
+def test_long_records_that_take_too_long_make_shorter_units_in_bytes() -> None:
+    """After a unit of ten times its time the next has a tenth of its bytes, however few records that are."""
+    pace = new_pace()
+    work(pace, lambda records: 1e-4 * records, units=30, each_bytes=1000)
+    pace.learn(100, 500_000, 10 * UNIT_S)
+    assert (pace.records, pace.size_bytes) == (10, 50_000)
+
+
 def test_little_work_says_nothing_against_much() -> None:
     """After an hour of single records the next burst is worked on in full units."""
     pace = new_pace()
