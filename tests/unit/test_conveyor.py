@@ -224,7 +224,9 @@ def test_another_model_is_begun_with_one_record() -> None:
             line.submit(64)
             line.stage.hold.set()
             await line.idle()
-            assert line.sizes[before:][:3] == [64, 1, 1]  # two are handed over before the first of them tells anything
+            first, second, third = line.sizes[before:][:3]
+            assert (first, second) == (64, 1)
+            assert third <= 2
             assert line.out() == list(range(12 * 64))
 
     go(run)
