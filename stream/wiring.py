@@ -25,6 +25,7 @@ from stream.fairness import CountSettings, FairnessCounter, FairnessMerger, Repo
 from stream.kafka.conveyor import Conveyor
 from stream.kafka.fairness import FairnessStage
 from stream.kafka.moderate import ModerateStage, OutputTopics
+from stream.kafka.pace import UNIT_S, UNITS_IN_DRAIN
 from stream.kafka.worker import StagePlan, WorkerHandle, build_worker
 from stream.mapping import Mapping as FieldMapping
 from stream.mapping import load_mapping
@@ -160,6 +161,7 @@ def moderate_worker(settings: Settings, telemetry: Telemetry, *, model: Model | 
         topics=[settings.events_topic],
         stage=stage,
         max_records=settings.slice_max_records,
+        unit_s=min(UNIT_S, settings.drain_s / UNITS_IN_DRAIN),
         housekeeping=reload.run_for_ever,
     )
     return build_worker(settings, plan, telemetry)
@@ -227,9 +229,9 @@ class Reload:
         self._bundle_refused = False
         self._take(model)
 
-    async def run_for_ever(self, _conveyor: Conveyor) -> None:
+    async def run_for_ever(self, conveyor: Conveyor) -> None:
         """Look now and then, for as long as the worker lives."""
-        await asyncio.gather(self._watch_policy(), self._watch_bundle())
+        await asyncio.gather(self._watch_policy(), self._watch_bundle(conveyor))
 
     async def _watch_policy(self) -> None:
         settings = self._settings
@@ -257,7 +259,7 @@ class Reload:
         self._metrics.policy_reloads.labels("accepted").inc()
         log.info("policy_replaced", policy=change.digest)
 
-    async def _watch_bundle(self) -> None:
+    async def _watch_bundle(self, conveyor: Conveyor) -> None:
         settings = self._settings
         while settings.bundle != STUB:
             await asyncio.sleep(settings.bundle_reload_s)
@@ -266,6 +268,7 @@ class Reload:
             try:
                 # In a thread: it takes seconds, in which partitions have to be polled and outputs sent.
                 self._take_bundle(await asyncio.to_thread(load_model, settings))
+                conveyor.find_pace_anew()
             except FairwayError as error:
                 self._bundle_refused = True
                 self._metrics.bundle_reloads.labels("refused").inc()

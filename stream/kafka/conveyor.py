@@ -3,12 +3,13 @@
     agent ─► submit ─► waiting ─► [one thread: stage.run] ─► publisher ─► broker's acknowledgement ─► ledger.finish
 
 The stage runs in one thread of its own, so that a model call never blocks the event loop; two units are handed to the
-thread at a time, so that it never idles while the loop publishes.
+thread at a time, so that it never idles while the loop publishes. How large they are, the last ones decide (`Pace`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,8 @@ from mode import Service
 
 from stream.errors import BrokerError
 from stream.events import SourceRecord
-from stream.kafka.ledger import UNIT_MAX_BYTES, Ledger, Partition, Slice
+from stream.kafka.ledger import Ledger, Partition, Slice
+from stream.kafka.pace import Pace
 from stream.kafka.publisher import Delivery, Load, OutRecord, Publisher
 
 __all__ = ["Conveyor", "Stage", "Unit", "Watcher"]
@@ -45,8 +47,18 @@ class Unit:
     """Of the ledger, when the records were fetched: later ones mean that the partition was taken away since."""
     started_at: float
     """Monotonic seconds when it was handed to the thread."""
+    pace: Pace
+    """What it was made by, and what is told how long it took."""
     published: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the broker has acknowledged all outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What the thread made of a unit, and how long it took."""
+
+    loads: Mapping[Partition, Load]
+    seconds: float
 
 
 class Stage(Protocol):
@@ -92,17 +104,24 @@ class Conveyor(Service):
         watcher: Watcher,
         *,
         max_records: int,
+        unit_s: float = math.inf,
         gather_s: float = 0.0,
         drain_s: float,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`gather_s` lets slices collect into larger units; 0 starts each as soon as the thread is free."""
+        """`unit_s` is what a unit is to take in the thread, which `clock` measures.
+
+        `gather_s` lets slices collect into larger units; 0 starts each as soon as the thread is free.
+        """
         super().__init__()
         self._stage, self._publisher, self._ledger, self._watcher = stage, publisher, ledger, watcher
-        self._max_records, self._gather_s, self._drain_s = max_records, gather_s, drain_s
+        self._gather_s, self._drain_s, self._clock = gather_s, drain_s, clock
+        self._new_pace = partial(Pace, max_records=max_records, unit_s=unit_s)
+        self._pace = self._new_pace()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fairway-stage")
         self._waiting: dict[Partition, deque[Slice]] = {}  # the partition that has waited longest is the first
         self._wake = asyncio.Event()
-        self._running: asyncio.Queue[tuple[Unit, asyncio.Future[Mapping[Partition, Load]]]] = asyncio.Queue()
+        self._running: asyncio.Queue[tuple[Unit, asyncio.Future[_Done]]] = asyncio.Queue()
         self._ahead = asyncio.Semaphore(UNITS_AHEAD)
         self._in_thread = 0
         self._last_serial: int | None = None
@@ -156,17 +175,27 @@ class Conveyor(Service):
         return None  # withdrawn while we waited for the thread
 
     def _unit_of(self, partition: Partition, queue: deque[Slice]) -> Unit:
-        first = queue.popleft()
+        pace, first = self._pace, queue.popleft()
+        rest = self._ledger.cut(first, max_records=pace.records, max_bytes=pace.size_bytes)
+        if rest is not None:
+            queue.appendleft(rest)
         slices, count, size = [first], len(first.records), first.size_bytes
         while queue:
             count, size = count + len(queue[0].records), size + queue[0].size_bytes
-            if count > self._max_records or size > UNIT_MAX_BYTES:
+            if count > pace.records or size > pace.size_bytes:
                 break
             slices.append(queue.popleft())
         if queue:
             self._waiting[partition] = queue  # behind the others
         records = first.records if len(slices) == 1 else [record for piece in slices for record in piece.records]
-        return Unit(slices, records, first.epoch, time.monotonic())
+        return Unit(slices, records, first.epoch, time.monotonic(), pace)
+
+    def find_pace_anew(self) -> None:
+        """Begin with units of one record again: what comes now is worked on by another model.
+
+        What is in the thread, a unit perhaps that the new model works on, was made before, and tells nothing of it.
+        """
+        self._pace = self._new_pace()
 
     async def offer(self, work: Callable[[], Mapping[Partition, Load]]) -> bool:
         """Run `work` in the stage's thread, in its turn, and publish what it returns; it acknowledges nothing.
@@ -174,7 +203,7 @@ class Conveyor(Service):
         Returns when the broker has acknowledged all of it. False: partitions were taken away before, so it may not.
         """
         await self._ahead.acquire()
-        unit = Unit((), (), self._ledger.epoch, time.monotonic())
+        unit = Unit((), (), self._ledger.epoch, time.monotonic(), self._pace)
         self._hand_over(unit, work)
         while not unit.published.is_set() and unit.epoch == self._ledger.epoch:  # noqa: ASYNC110 - epochs have no event
             await asyncio.sleep(OFFER_POLL_S)
@@ -187,9 +216,11 @@ class Conveyor(Service):
         future = asyncio.get_running_loop().run_in_executor(self._thread, self._run_unless_stale, unit, work)
         self._running.put_nowait((unit, future))
 
-    def _run_unless_stale(self, unit: Unit, work: Callable[[], Mapping[Partition, Load]]) -> Mapping[Partition, Load]:
+    def _run_unless_stale(self, unit: Unit, work: Callable[[], Mapping[Partition, Load]]) -> _Done:
         """In the thread: a stage with state has made it anew by now, and old records must not meet it."""
-        return work() if unit.epoch == self._ledger.epoch else {}
+        started_at = self._clock()
+        loads = work() if unit.epoch == self._ledger.epoch else {}
+        return _Done(loads, self._clock() - started_at)
 
     # --- out -----------------------------------------------------------------------------------------------------
     @Service.task
@@ -197,7 +228,7 @@ class Conveyor(Service):
         while not self.should_stop:
             unit, future = await self._running.get()
             try:
-                loads = await future
+                done = await future
             except Exception as error:  # noqa: BLE001 - a bug in the stage: stop the worker, nothing acknowledged
                 await self.crash(error)
                 return
@@ -205,7 +236,9 @@ class Conveyor(Service):
             self._in_thread -= 1
             self._returned_at = time.monotonic()
             if unit.epoch == self._ledger.epoch:  # else the new owner reads these records again
-                self._publisher.put(self._delivery(unit), loads)
+                if unit.slices:
+                    unit.pace.learn(len(unit.records), sum(piece.size_bytes for piece in unit.slices), done.seconds)
+                self._publisher.put(self._delivery(unit), done.loads)
 
     def _delivery(self, unit: Unit) -> Delivery:
         def done() -> None:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from stream.events import SourceRecord
 
-__all__ = ["UNIT_MAX_BYTES", "Ledger", "Partition", "Slice"]
+__all__ = ["HEADER_BYTES", "UNIT_MAX_BYTES", "Ledger", "Partition", "Slice", "size_of"]
 
 UNIT_MAX_BYTES = 1_048_576
-"""Records scored together hold at most this many bytes, or are one record: a thousand windows of text or so, which a
-transformer on one core reads in ten seconds, well before `/live` takes it for stuck."""
+"""Records scored together hold at most this many bytes, or are one record, whatever they take: a fetch of Kafka's
+default size. How many take how long is found out beside (`stream.kafka.pace`)."""
+
+HEADER_BYTES = 128
+"""What a header takes as an object, beside its content: in a record, two bytes may stand for one."""
 
 
 class Partition(NamedTuple):
@@ -25,6 +28,14 @@ class Partition(NamedTuple):
 
     topic: str
     partition: int
+
+
+def size_of(record: SourceRecord) -> int:
+    """Bytes that a record takes for what its producer put into it, value, key or headers."""
+    size = len(record.value or b"") + len(record.key or b"")
+    for name, value in record.headers:
+        size += HEADER_BYTES + len(name) + len(value or b"")
+    return size
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +80,27 @@ class Ledger:
         self._open.setdefault(piece.partition, deque()).append(piece)
         self.records_in_hand += len(piece.records)
         self.bytes_in_hand += piece.size_bytes
+
+    def cut(self, piece: Slice, *, max_records: int, max_bytes: int) -> Slice | None:
+        """Shorten a slice to what is within the bounds, one record at least; return the rest, a slice of its own.
+
+        None where all of it is, or where it is stale: then nobody will work on it.
+        """
+        if self.is_stale(piece) or (len(piece.records) <= max_records and piece.size_bytes <= max_bytes):
+            return None
+        count = size = 0
+        for record in piece.records[: max(1, max_records)]:
+            length = size_of(record)
+            if count and size + length > max_bytes:
+                break
+            count, size = count + 1, size + length
+        if count == len(piece.records):
+            return None
+        rest = replace(piece, records=piece.records[count:], size_bytes=piece.size_bytes - size)
+        piece.records, piece.size_bytes = piece.records[:count], size
+        queue = self._open[piece.partition]
+        queue.insert(queue.index(piece) + 1, rest)
+        return rest
 
     def finish(self, piece: Slice) -> None:
         """Mark a slice finished: every output of it is acknowledged by the broker. Stale slices are ignored."""

@@ -25,7 +25,7 @@ from faust.transport.drivers import aiokafka as driver
 from yarl import URL
 
 from stream.kafka import batches
-from stream.kafka.ledger import UNIT_MAX_BYTES, Ledger, Partition, Slice
+from stream.kafka.ledger import UNIT_MAX_BYTES, Ledger, Partition, Slice, size_of
 
 __all__ = ["PRIVATE_NAMES", "SliceConsumer", "SliceProducer", "SliceTopic", "install"]
 
@@ -56,9 +56,6 @@ ROOM_POLL_S = 0.002
 FETCH_WAIT_MS = 20
 """A broker holds a fetch this long for the first record. aiokafka has one fetch in flight per broker, without the
 partitions whose records are not taken yet, so new records of those wait for it. Fifty requests a second when idle."""
-
-HEADER_BYTES = 128
-"""What a header takes as an object, beside its content: in a record, two bytes may stand for one."""
 
 
 class SliceTopic(Topic):
@@ -219,20 +216,12 @@ def _runs(records: Sequence[Any], max_records: int) -> Iterable[tuple[Sequence[A
     """Cut records into runs of at most `max_records` and `UNIT_MAX_BYTES`, each with its size in bytes."""
     start = size = 0
     for index, record in enumerate(records):
-        length = _size(record)
+        length = size_of(record)
         if index > start and (index - start >= max_records or size + length > UNIT_MAX_BYTES):
             yield records[start:index], size
             start, size = index, 0
         size += length
     yield (records[start:] if start else records), size
-
-
-def _size(record: Any) -> int:
-    """Bytes that a record takes for what its producer put into it, value, key or headers."""
-    size: int = max(record.serialized_value_size, 0) + max(record.serialized_key_size, 0)  # -1 where there is none
-    for name, value in record.headers:
-        size += HEADER_BYTES + len(name) + len(value or b"")
-    return size
 
 
 class SliceProducer(driver.Producer):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 import tempfile
 import threading
@@ -56,6 +57,8 @@ class StagePlan:
     stage: Stage
     max_records: int
     """Records worked on together."""
+    unit_s: float = math.inf
+    """What a unit is to take in the stage's thread."""
     gather_s: float = 0.0
     start_offsets: Callable[[Iterable[Partition]], Awaitable[Mapping[Partition, int]]] | None = None
     """Where to start reading, for a stage that keeps its own position."""
@@ -82,6 +85,7 @@ def build_worker(settings: Settings, plan: StagePlan, telemetry: Telemetry) -> W
         ledger,
         telemetry,
         max_records=plan.max_records,
+        unit_s=plan.unit_s,
         gather_s=plan.gather_s,
         drain_s=settings.drain_s,
     )

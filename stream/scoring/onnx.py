@@ -78,7 +78,7 @@ class OnnxScorer(RowScorer):
     def score(self, events: EventBatch) -> Scores:
         """Score m events; see `Scores`. Raises `ScoringError` where the runtime fails on texts that are known to work.
 
-        A text that the model fails on, or gives no finite logit for, has NaN logits and `SCORER_ERROR`.
+        A text that tokenizer or model fails on, or that has no finite logit, has NaN logits and `SCORER_ERROR`.
         """
         readable = find_text(events, self._form)
         logits = np.full((len(events), len(self.harms)), np.nan, dtype=np.float32)
@@ -88,6 +88,7 @@ class OnnxScorer(RowScorer):
             tokens = self._tokenizer.read(readable.texts)
             windows = tokens.windows
             scored = np.maximum.reduceat(self._score_rows(tokens), windows.firsts, axis=0)
+            scored[list(tokens.failures)] = np.nan
             logits[readable.rows] = scored
             conditions[readable.rows] |= bit(FailCondition.SCORER_ERROR, np.isnan(scored[:, 0]))
             conditions[readable.rows] |= bit(FailCondition.TRUNCATED, windows.cut)

@@ -8,7 +8,7 @@ once. Zero is padding.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from stream.bundle.questions import FAMILIES, FAMILY_OF, Family, FamilyName, Templates, pieces
 from stream.errors import BundleError
 from stream.scoring.batching import MicroBatch
-from stream.scoring.tokenize import MAX_CHARACTERS_PER_TOKEN, ModelInputs, PlainTokenizer
+from stream.scoring.tokenize import MAX_CHARACTERS_PER_TOKEN, ModelInputs, PlainTokenizer, TokenizeError
 
 __all__ = ["SHARED", "QuestionTokenizer", "Questions", "find_answer"]
 
@@ -83,13 +83,15 @@ class Questions:
     """The rows of t texts: `tokens` and `marks` are (k,) int64, of all rows; `lengths` is (t,) int64.
 
     `cut` is (t,) bool, True where the middle of what is judged was left out. A row without tokens cannot be asked: its
-    text became more tokens than any that was measured.
+    text became more tokens than any that was measured, or the tokenizer failed on it: `failures` says by its place on
+    which, and why.
     """
 
     tokens: NDArray[np.int64]
     marks: NDArray[np.int64]
     lengths: NDArray[np.int64]
     cut: NDArray[np.bool_]
+    failures: Mapping[int, TokenizeError]
 
     def inputs(self, batch: MicroBatch) -> ModelInputs:
         """The rows of `batch` as one padded call, (n + `batch.idle`, `batch.length`)."""
@@ -133,14 +135,22 @@ class QuestionTokenizer:
 
     def read(self, texts: Sequence[str], *, roles: Sequence[str], prompts: Sequence[str | None]) -> Questions:
         """Ask about t texts, each of a role in `roles`. No text makes this raise, whatever characters it holds."""
-        rows = [self._read(*event) for event in zip(texts, roles, prompts, strict=True)]
-        packed = [_pack([question.ids for question in questions]) for questions, _ in rows]
-        packed = [row if len(row[0]) <= self.longest else ([], []) for row in packed]
+        rows, failures = list[tuple[list[int], list[int], bool]](), dict[int, TokenizeError]()
+        for event in zip(texts, roles, prompts, strict=True):
+            try:
+                questions, cut = self._read(*event)
+            except TokenizeError as error:
+                failures[len(rows)] = error
+                rows.append(([], [], False))
+                continue
+            tokens, marks = _pack([question.ids for question in questions])
+            rows.append((tokens, marks, cut) if len(tokens) <= self.longest else ([], [], cut))
         return Questions(
-            tokens=np.array([token for tokens, _ in packed for token in tokens], dtype=np.int64),
-            marks=np.array([mark for _, marks in packed for mark in marks], dtype=np.int64),
-            lengths=np.fromiter((len(tokens) for tokens, _ in packed), dtype=np.int64, count=len(rows)),
-            cut=np.fromiter((cut for _, cut in rows), dtype=np.bool_, count=len(rows)),
+            tokens=np.array([token for tokens, _, _ in rows for token in tokens], dtype=np.int64),
+            marks=np.array([mark for _, marks, _ in rows for mark in marks], dtype=np.int64),
+            lengths=np.fromiter((len(tokens) for tokens, _, _ in rows), dtype=np.int64, count=len(rows)),
+            cut=np.fromiter((cut for _, _, cut in rows), dtype=np.bool_, count=len(rows)),
+            failures=failures,
         )
 
     def each(self, text: str, *, role: str, prompt: str | None = None) -> list[list[int]]:

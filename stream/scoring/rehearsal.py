@@ -24,10 +24,11 @@ from typing import Any
 from stream.bundle import Bundle
 from stream.bundle.load import assemble
 from stream.errors import BundleError, FairwayError
+from stream.scoring.charsmap import longest_replaced
 from stream.scoring.golden import golden_of, refuse_other_logits
 from stream.scoring.opening import open_scorer
 from stream.scoring.policy import read_questions
-from stream.scoring.tokenize import WindowTokenizer
+from stream.scoring.tokenize import TokenizeError, WindowTokenizer
 
 __all__ = ["Limits", "rehearse"]
 
@@ -175,8 +176,12 @@ def _refuse_slow_tokenizer(bundle: Bundle, limits: Limits, name: str) -> None:
         # Without end, and ending again and again: a rule that backtracks does so where what it repeats has stopped.
         texts = [(part * (STRESS_CHARACTERS // len(part) + 1))[:STRESS_CHARACTERS] for part in (unit, unit * 40 + "! ")]
         started_at = time.thread_time()
-        read(texts)
+        failures = read(texts)
         taken_s = (time.thread_time() - started_at) / len(texts)
+        if failures:
+            raise BundleError(
+                f"{bundle.manifest.tokenizer} of {name} cannot read {unit[:20]!a} repeated: {failures[0]}"
+            )
         if taken_s > limits.text_s:
             raise BundleError(
                 f"{bundle.manifest.tokenizer} of {name} takes {taken_s:.1f} s for one long text, {limits.text_s:g} s "
@@ -184,14 +189,19 @@ def _refuse_slow_tokenizer(bundle: Bundle, limits: Limits, name: str) -> None:
             )
 
 
-def _reader(bundle: Bundle) -> Callable[[list[str]], object]:
-    """What reads texts as the bundle's scorer will."""
+def _reader(bundle: Bundle) -> Callable[[list[str]], list[TokenizeError]]:
+    """What reads texts as the bundle's scorer will, and says what came in between."""
     manifest, given = bundle.manifest, bundle.manifest.input
     if given.kind == "text" and manifest.tokenizer is not None:
-        return WindowTokenizer.of(bundle.read(manifest.tokenizer), given).read
+        tokenizer = WindowTokenizer.of(bundle.read(manifest.tokenizer), given)
+        return lambda texts: list(tokenizer.read(texts).failures.values())
     questions = read_questions(bundle)
-    roles = sorted(questions.roles)
-    return lambda texts: [questions.read(texts, roles=[role] * len(texts), prompts=texts) for role in roles]
+
+    def ask(texts: list[str]) -> list[TokenizeError]:
+        asked = [questions.read(texts, roles=[role] * len(texts), prompts=texts) for role in sorted(questions.roles)]
+        return [error for rows in asked for error in rows.failures.values()]
+
+    return ask
 
 
 def _awkward_units(tokenizer: bytes) -> Iterator[str]:
@@ -210,7 +220,9 @@ def _awkward_units(tokenizer: bytes) -> Iterator[str]:
         "The quick brown fox, 12 times! ",
         "ab-_@",
     )
-    rules = list(dict.fromkeys(_patterns(json.loads(tokenizer))))
+    document = json.loads(tokenizer)
+    yield from longest_replaced(document)
+    rules = list(dict.fromkeys(_patterns(document)))
     if len(rules) > MAX_PATTERNS:
         raise BundleError(f"the tokenizer has {len(rules)} rules that replace or split, {MAX_PATTERNS} at most")
     yield from dict.fromkeys("".join(pattern for pattern, is_regex in rules if is_regex))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,16 +15,32 @@ from tokenizers import Encoding, Tokenizer
 from stream.bundle.manifest import TextInput
 from stream.errors import BundleError
 from stream.scoring.batching import MicroBatch
+from stream.scoring.charsmap import refuse_hostile_maps
 from stream.scoring.windows import Windows, lay_windows
 from stream.scoring.words import BYTES_PER_TOKEN, KnownWords
 from stream.scoring.wordwise import split_of
 
-__all__ = ["MAX_CHARACTERS_PER_TOKEN", "Encoded", "ModelInputs", "PlainTokenizer", "TokenWindows", "WindowTokenizer"]
+__all__ = [
+    "MAX_CHARACTERS_PER_TOKEN",
+    "Encoded",
+    "ModelInputs",
+    "PlainTokenizer",
+    "TokenWindows",
+    "TokenizeError",
+    "WindowTokenizer",
+]
+
+_NOT_ITS_FAULT = (KeyboardInterrupt, SystemExit, MemoryError)
+"""What is raised while a text is read, and says nothing about it."""
 
 MAX_CHARACTERS_PER_TOKEN = 8
 """A text is cut before tokenising at this many characters per token that could be read. English prose has 4.5 to a
 token, so ordinary text is cut by its tokens, never here. Without this cut a megabyte of spaces or of one long word,
 which is hardly any tokens, would hold up a whole slice for a second."""
+
+
+class TokenizeError(BundleError):
+    """The library fails on this text: a rule of the tokenizer gives up on it, or is at fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +64,15 @@ class Specials:
 
 @dataclass(frozen=True, slots=True)
 class TokenWindows:
-    """The windows of t texts: `tokens` is (k,) intc, the content of all texts; `windows` cover it."""
+    """The windows of t texts: `tokens` is (k,) intc, the content of all texts; `windows` cover it.
+
+    `failures` says by its place which text could not be read, and why; it has one empty window.
+    """
 
     tokens: NDArray[np.intc]
     windows: Windows
     specials: Specials
+    failures: Mapping[int, TokenizeError]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -83,9 +103,10 @@ class WindowTokenizer:
 
     def __init__(self, tokenizer_json: bytes, *, window: int, overlap: int, max_windows: int) -> None:
         """`tokenizer_json` must be verified bytes. Raises `BundleError` where it is no tokenizer or no window fits."""
+        document = _parse(tokenizer_json)
         self._tokenizer = _load(tokenizer_json)
         self._specials = _specials(self._tokenizer)
-        self._split: Callable[[str], Sequence[str]] = split_of(json.loads(tokenizer_json)) or _whole
+        self._split: Callable[[str], Sequence[str]] = split_of(document) or _whole
         self._words = KnownWords(self._encode)
         self._width = window - len(self._specials)
         self._overlap = overlap
@@ -113,11 +134,17 @@ class WindowTokenizer:
         """Tokenise t texts and lay windows over them. No text makes this raise, whatever characters it holds."""
         too_long = np.fromiter((len(text) > self._max_characters for text in texts), dtype=np.bool_, count=len(texts))
         split, read = self._split, self._words.read
-        tokens = [read(split(text[: self._max_characters])) for text in texts]
+        tokens, failures = list[bytes](), dict[int, TokenizeError]()
+        for text in texts:
+            try:
+                tokens.append(read(split(text[: self._max_characters])))
+            except TokenizeError as error:
+                failures[len(tokens)] = error
+                tokens.append(b"")
         counts = np.fromiter(map(len, tokens), dtype=np.int64, count=len(texts)) // BYTES_PER_TOKEN
         windows = lay_windows(counts, width=self._width, overlap=self._overlap, max_windows=self._max_windows)
         windows = replace(windows, cut=windows.cut | too_long)
-        return TokenWindows(np.frombuffer(b"".join(tokens), dtype=np.intc), windows, self._specials)
+        return TokenWindows(np.frombuffer(b"".join(tokens), dtype=np.intc), windows, self._specials, failures)
 
     def _encode(self, word: str) -> Sequence[int]:
         return _encode(self._tokenizer, word).ids
@@ -143,6 +170,7 @@ class PlainTokenizer:
 
         Raises `BundleError` where it is no tokenizer, puts tokens after a text, or lets a text write a control token.
         """
+        document = _parse(tokenizer_json)
         specials = _specials(_load(tokenizer_json))
         if specials.suffix:
             raise BundleError(
@@ -151,7 +179,6 @@ class PlainTokenizer:
             )
         self.prefix = specials.prefix
         """The tokens it puts before a text by itself."""
-        document = json.loads(tokenizer_json)
         added = [token for token in document.get("added_tokens") or () if token["content"].strip()]
         self.controls: dict[str, int] = {token["content"]: token["id"] for token in added}
         """The id of each control token by its name."""
@@ -178,7 +205,10 @@ class PlainTokenizer:
         yield template[at:], None
 
     def encode(self, text: str, *, first: bool) -> Encoded:
-        """The tokens of a text between control tokens; `first` says that none comes before it."""
+        """The tokens of a text between control tokens; `first` says that none comes before it.
+
+        Raises `TokenizeError` where the library fails on it.
+        """
         encoding = _encode(self._first if first else self._later, text)
         return Encoded(encoding.ids, encoding.offsets)
 
@@ -194,13 +224,18 @@ class PlainTokenizer:
                 )
 
 
-def _encode(tokenizer: Tokenizer, text: str) -> Encoding:
+def _encode(tokenizer: Tokenizer, text: str, *, with_specials: bool = False) -> Encoding:
     try:
-        return tokenizer.encode(text, add_special_tokens=False)
+        return tokenizer.encode(text, add_special_tokens=with_specials)
     except TypeError:
         # Half a surrogate pair cannot become UTF-8, which the tokenizer works in; `?` reads the same to the model
         # as the replacement character would.
-        return tokenizer.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False)
+        return _encode(tokenizer, text.encode("utf-8", "replace").decode(), with_specials=with_specials)
+    except _NOT_ITS_FAULT:
+        raise
+    # A panic of the library is a BaseException, of a class that no module offers.
+    except BaseException as error:  # noqa: BLE001
+        raise TokenizeError(f"the bundle's tokenizer fails on a text ({error}); mend the rule that does") from None
 
 
 def _pattern_of(token: dict[str, Any]) -> str:  # Any: JSON
@@ -221,11 +256,23 @@ def _begin_nowhere(pre_tokenizer: dict[str, Any] | None) -> None:  # Any: JSON
             part["prepend_scheme"] = "never"
 
 
+def _parse(tokenizer_json: bytes) -> Any:  # Any: JSON
+    """The file as JSON, its character maps looked at, which the library follows wherever they point."""
+    try:
+        document = json.loads(tokenizer_json)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"the bundle's tokenizer is not JSON: {error}; export the bundle again") from None
+    refuse_hostile_maps(document)
+    return document
+
+
 def _load(tokenizer_json: bytes) -> Tokenizer:
     """A tokenizer that neither pads nor truncates, and to which `[SEP]` in a text is five characters, not a token."""
     try:
         tokenizer = Tokenizer.from_buffer(tokenizer_json)
-    except ValueError as error:
+    except _NOT_ITS_FAULT:
+        raise
+    except BaseException as error:  # noqa: BLE001 - as in `_encode`
         raise BundleError(f"the bundle's tokenizer cannot be read: {error}; export the bundle again") from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -241,8 +288,8 @@ def _whole(text: str) -> list[str]:
 
 def _specials(tokenizer: Tokenizer) -> Specials:
     """What the tokenizer puts around a text, found by asking it, since each kind of tokenizer says so differently."""
-    bare = tokenizer.encode("a", add_special_tokens=False).ids
-    dressed = tokenizer.encode("a", add_special_tokens=True).ids
+    bare = _encode(tokenizer, "a").ids
+    dressed = _encode(tokenizer, "a", with_specials=True).ids
     before = next((at for at in range(len(dressed)) if dressed[at : at + len(bare)] == bare), None)
     if not bare or before is None:
         raise BundleError("the bundle's tokenizer does not turn the text `a` into tokens; export the bundle again")

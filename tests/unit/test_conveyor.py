@@ -16,7 +16,7 @@ from aiokafka.errors import MessageSizeTooLargeError, NotLeaderForPartitionError
 from stream.errors import BrokerError
 from stream.events import SourceRecord
 from stream.kafka.conveyor import Conveyor
-from stream.kafka.ledger import UNIT_MAX_BYTES, Ledger, Partition, Slice
+from stream.kafka.ledger import UNIT_MAX_BYTES, Ledger, Partition, Slice, size_of
 from stream.kafka.publisher import Load, OutRecord, Publisher
 from stream.telemetry import Telemetry
 from tests.batches import Broker
@@ -26,10 +26,24 @@ SOON_S = 10.0
 EXTRA = Partition("extra", 0)
 
 
+class Clock:
+    """A clock that stands still unless it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+
+
 class Echo:
     """Sends on what it gets. `hold` stops its thread until it is set; a record with the value `bug` is one."""
 
     def __init__(self) -> None:
+        self.on_run: Callable[[Sequence[SourceRecord]], None] = lambda _records: None
         self.units: list[tuple[int, list[int]]] = []
         self.refusals: list[tuple[int, OutRecord, Partition, Partition]] = []
         self.hold = threading.Event()
@@ -38,6 +52,7 @@ class Echo:
     def run(self, partition: Partition, records: Sequence[SourceRecord]) -> Mapping[Partition, Load]:
         self.units.append((partition.partition, [record.offset for record in records]))
         assert self.hold.wait(SOON_S)
+        self.on_run(records)
         if any(record.value == b"bug" for record in records):
             raise RuntimeError("a bug")
         return {Partition("out", partition.partition): load(*(record.value or b"" for record in records))}
@@ -63,14 +78,16 @@ class Line:
     conveyor: Conveyor
     ends: dict[int, int] = field(default_factory=dict)
 
-    def fetch(self, count: int = 1, *, partition: int = 0, value: bytes | None = None, size: int = 1) -> Slice:
+    def fetch(
+        self, count: int = 1, *, partition: int = 0, value: bytes | None = None, size: int | None = None
+    ) -> Slice:
         """The next records of a partition, as the transport opens them."""
         start = self.ends.get(partition, 0)
         self.ends[partition] = start + count
         values = [value or b"%d" % offset for offset in range(start, start + count)]
-        piece = Slice(
-            Partition("in", partition), records(values, start=start), self.ledger.epoch, size_bytes=size * count
-        )
+        read = records(values, start=start)
+        size_bytes = sum(map(size_of, read)) if size is None else size * count
+        piece = Slice(Partition("in", partition), read, self.ledger.epoch, size_bytes)
         self.ledger.open(piece)
         return piece
 
@@ -149,12 +166,13 @@ def test_long_records_make_short_units() -> None:
     [
         ([10, 10, 10, 10], [30, 10]),
         ([20, 20, 5], [20, 25]),
-        ([50, 1, 1], [50, 2]),
+        ([50, 1, 1], [30, 22]),
+        ([70], [30, 30, 10]),
         ([1], [1]),
     ],
 )
 def test_slices_are_worked_on_together(given: list[int], units: list[int]) -> None:
-    """Waiting slices of a partition make one unit, of at most so many records; a slice is never cut."""
+    """Waiting slices of a partition make one unit, of at most so many records; a slice that has more is cut."""
 
     async def run() -> None:
         async with running(max_records=30) as line:
@@ -162,6 +180,54 @@ def test_slices_are_worked_on_together(given: list[int], units: list[int]) -> No
                 line.submit(count)
             await line.idle()
             assert line.sizes == units
+
+    go(run)
+
+
+def test_units_are_as_large_as_their_time_allows() -> None:
+    """Of slow records a unit has few, of quick ones many; nothing is lost or out of order where slices are cut."""
+    clock = Clock()
+
+    async def run() -> None:
+        async with running(max_records=64, unit_s=1.0, clock=clock) as line:
+            line.stage.on_run = lambda records: clock.pass_by(sum(0.25 if r.offset < 200 else 1e-3 for r in records))
+            for _ in range(10):
+                line.submit(40)
+                line.submit(7, partition=1)
+            await line.idle()
+            assert line.out() == list(range(400))
+            assert line.out(1) == list(range(70))
+            assert line.ledger.committable() == {Partition("in", 0): 400, Partition("in", 1): 70}
+            assert line.ledger.is_empty
+            assert line.ledger.bytes_in_hand == 0
+            assert max(line.sizes[:20]) <= 4  # 0.25 s each
+            assert max(line.sizes[-20:]) >= 10
+
+    go(run)
+
+
+def test_another_model_is_begun_with_one_record() -> None:
+    """What was learnt of one model is forgotten for the next, and what a unit of the first tells late as well."""
+    clock = Clock()
+
+    async def run() -> None:
+        async with running(max_records=64, unit_s=1.0, clock=clock) as line:
+            for _ in range(10):
+                line.submit(64)
+                await line.idle()
+            assert line.sizes[-1] == 64
+            before = len(line.sizes)
+            line.stage.hold.clear()
+            line.submit(64)
+            await until(lambda: sum(line.sizes) == 11 * 64)
+            line.conveyor.find_pace_anew()
+            line.submit(64)
+            line.stage.hold.set()
+            await line.idle()
+            first, second, third = line.sizes[before:][:3]
+            assert (first, second) == (64, 1)
+            assert third <= 2
+            assert line.out() == list(range(12 * 64))
 
     go(run)
 

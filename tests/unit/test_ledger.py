@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.kafka.ledger import Ledger, Partition, Slice
+from stream.kafka.ledger import Ledger, Partition, Slice, size_of
 
 EVENTS = Partition("content.events", 0)
 
@@ -105,3 +106,47 @@ def test_serials_are_consecutive(serials: int) -> None:
     """Every opened slice gets the next serial, whatever its partition, so that a lost one leaves a hole."""
     ledger = Ledger()
     assert [opened(ledger, i, 1, Partition("t", i)).serial for i in range(serials)] == list(range(1, serials + 1))
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=12), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(1, 8), st.integers(0, 120)), min_size=1, max_size=40),
+    st.randoms(use_true_random=False),
+)
+def test_cut_slices_are_the_records_in_order(
+    sizes: list[list[int]], bounds: list[tuple[int, int]], random: Random
+) -> None:
+    """However slices are cut and in whatever order the pieces finish, no record, no byte and no offset is lost."""
+    ledger, pieces, first = Ledger(), list[Slice](), 0
+    for of_slice in sizes:
+        records = [Record(first + at, value=bytes(size)) for at, size in enumerate(of_slice)]
+        pieces.append(Slice(EVENTS, records, ledger.epoch, sum(of_slice)))
+        ledger.open(pieces[-1])
+        first += len(records)
+    for max_records, max_bytes in bounds:
+        at = random.randrange(len(pieces))
+        rest = ledger.cut(pieces[at], max_records=max_records, max_bytes=max_bytes)
+        assert len(pieces[at].records) == 1 or pieces[at].size_bytes <= max_bytes
+        assert 1 <= len(pieces[at].records) <= max_records
+        pieces[at + 1 : at + 1] = [] if rest is None else [rest]
+    assert [record.offset for piece in pieces for record in piece.records] == list(range(first))
+    assert all(piece.size_bytes == sum(map(size_of, piece.records)) for piece in pieces)
+    unfinished = set(range(first))
+    for piece in random.sample(pieces, len(pieces)):
+        ledger.finish(piece)
+        unfinished -= {record.offset for record in piece.records}
+        end = min(unfinished, default=first)
+        assert ledger.committable().get(EVENTS, 0) <= end
+    assert ledger.committable() == {EVENTS: first}
+    assert ledger.is_empty
+    assert ledger.bytes_in_hand == 0
+
+
+def test_a_slice_that_fits_or_is_stale_is_not_cut() -> None:
+    """There is no rest where all is within the bounds, nor where nobody will work on it."""
+    ledger = Ledger()
+    piece = opened(ledger, 0, 5)
+    assert ledger.cut(piece, max_records=5, max_bytes=50) is None
+    ledger.revoke_all()
+    assert ledger.cut(piece, max_records=1, max_bytes=1) is None
+    assert len(piece.records) == 5

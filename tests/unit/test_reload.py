@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -32,6 +33,15 @@ class Heard:
         return lambda event, **values: self.lines.append(f"{level} {event} {values}")
 
 
+class FoundAnew:
+    """Counts how often the conveyor is to find its pace anew; reloading asks nothing else of it."""
+
+    times = 0
+
+    def find_pace_anew(self) -> None:
+        self.times += 1
+
+
 class Worker:
     """The part of a worker that reloads, with a copy of the shipped bundle and policy of its own, looked at often."""
 
@@ -50,6 +60,7 @@ class Worker:
         self.first = wiring.load_model(self.settings)
         policy = compile_policy(self.policy, self.first.calibration)
         pipeline = wiring.build_pipeline(self.settings, self.first, policy)
+        self.pace = FoundAnew()
         self.telemetry = Telemetry()
         metrics = ModerateMetrics(self.telemetry, harms=self.first.scorer.harms)
         encoder = wiring.build_encoder(self.settings, self.first, pipeline)
@@ -69,8 +80,7 @@ class Worker:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let it look until a condition holds."""
-        nobody: Conveyor = None  # type: ignore[assignment] # reloading asks nothing of it
-        running = asyncio.create_task(self.reload.run_for_ever(nobody))
+        running = asyncio.create_task(self.reload.run_for_ever(cast("Conveyor", self.pace)))
         try:
             while not condition():
                 assert not running.done(), running
@@ -107,6 +117,7 @@ def test_another_bundle_is_put_in_force(worker: Worker) -> None:
     calibrated = worker.registry.get_sample_value("fairway_calibration_timestamp_seconds")
     assert calibrated == pytest.approx(worker.first.calibrated_at.timestamp() if worker.first.calibrated_at else None)
     assert b"fairway_model_info{bundle=" in worker.telemetry.exposition()
+    assert worker.pace.times == 1
 
 
 def test_a_bad_bundle_leaves_the_old_one_and_mending_it_ends_that(worker: Worker, heard: Heard) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from stream.bundle.questions import Templates, parse_templates
 from stream.errors import BundleError
@@ -314,3 +314,22 @@ def test_both_layouts_that_are_published_can_be_written() -> None:
     asker = asking(response=questions_yaml()["response"] | {"template": after})
     question = said(asker.each("fox", role="post")[0])
     assert 0 < question.index("Guideline") < question.index("Answer: fox")
+
+
+def test_a_text_that_the_tokenizer_fails_on_is_a_row_without_tokens() -> None:
+    """Where a rule panics on a text or its prompt, only that text is not asked about, and it is said why."""
+    tokenizer = Tokenizer.from_buffer(tokenizer_of("gemma"))
+    rule = normalizers.Replace(Regex(r"(\x{449}+)+$"), "")
+    tokenizer.normalizer = normalizers.Sequence([rule, tokenizer.normalizer])
+    unlucky = QuestionTokenizer(tokenizer.to_str().encode(), templates_of("gemma"), harms=HARMS, max_tokens=160)
+    panic = "\u0449" * 40 + "!"
+    rows = unlucky.read(
+        ["Yes", panic, "No", "Yes"], roles=["post", "prompt", "output", "output"], prompts=[None, None, "a", panic]
+    )
+    assert (rows.lengths == 0).tolist() == [False, True, False, True]
+    assert (
+        rows.tokens.tolist()
+        == unlucky.read(["Yes", "No"], roles=["post", "output"], prompts=[None, "a"]).tokens.tolist()
+    )
+    assert list(rows.failures) == [1, 3]
+    assert "Regex search error" in str(rows.failures[3])

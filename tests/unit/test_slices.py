@@ -6,8 +6,8 @@ from aiokafka.structs import ConsumerRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.kafka.ledger import UNIT_MAX_BYTES
-from stream.kafka.transport import HEADER_BYTES, _runs
+from stream.kafka.ledger import HEADER_BYTES, UNIT_MAX_BYTES
+from stream.kafka.transport import _runs
 
 LARGE = 400_000
 
