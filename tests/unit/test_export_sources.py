@@ -13,7 +13,7 @@ def test_sources_come_once_and_sorted() -> None:
 
 def test_no_model_without_a_licence() -> None:
     """A source without a recorded licence stops the export and says where to record it."""
-    with pytest.raises(ExportError, match=r"'mystery': add it to export/sources\.py"):
+    with pytest.raises(ExportError, match=r"'mystery': add it to export/data/sources\.py"):
         licence_of(["davidson", "mystery"])
 
 
