@@ -95,8 +95,8 @@ class Settings(BaseModel):
         1024,
         ge=1,
         le=65536,
-        description="Records scored together at most; fewer where they would take more than a second, or an eighth of "
-        "drain_s.",
+        description="Records scored together at most; fewer where they would take more than two seconds, or a quarter "
+        "of drain_s.",
     )
     buffer_max_records: int = Field(
         32768,
