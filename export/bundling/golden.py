@@ -45,7 +45,7 @@ TEXTS: Final = (
 """Short, so that no model's window cuts them; of all roles, calm and not; several scripts, with emoji and spacing."""
 
 
-def make_golden(bundle: Bundle, tolerance: Mapping[Provider, float] = TOLERANCE) -> Golden:
+def make_golden(bundle: Bundle) -> Golden:
     """Score the golden events with the artefact of each provider, on the CPU.
 
     An artefact for CUDA is judged by its own scores: those of one that is rounded to 8 bits are further from it than
@@ -61,7 +61,7 @@ def make_golden(bundle: Bundle, tolerance: Mapping[Provider, float] = TOLERANCE)
     rows = {artefact: _score(bundle, artefact, events) for artefact in dict.fromkeys(artefacts.values())}
     return Golden(
         made_with=f"onnxruntime {_onnxruntime_version()} on cpu",
-        tolerance={provider: tolerance[provider] for provider in artefacts},
+        tolerance={provider: TOLERANCE[provider] for provider in artefacts},
         events=events,
         logits={provider: rows[artefact] for provider, artefact in artefacts.items()},
     )

@@ -13,7 +13,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Literal
 
-from export.bundling.golden import TOLERANCE, make_golden
+from export.bundling.golden import make_golden
 from export.errors import ExportError
 from stream.bundle import Bundle, Manifest, ModelInput, UnsafeSkipSignature, load
 from stream.bundle.manifest import MANIFEST_NAME, SCHEMA_VERSION, FileEntry, Role, TrainingSource
@@ -67,17 +67,10 @@ def manifest_of(
     )
 
 
-def pack(
-    out: Path,
-    manifest: Manifest,
-    *,
-    files: Mapping[str, bytes],
-    tolerance: Mapping[Literal["cpu", "cuda"], float] = TOLERANCE,
-) -> Bundle:
+def pack(out: Path, manifest: Manifest, *, files: Mapping[str, bytes]) -> Bundle:
     """Write the bundle to the folder `out`, unsigned, replacing a bundle that is there.
 
-    Where the manifest names no golden batch, one is made with the CPU artefact and added; `tolerance` is how far a
-    logit may be from it, by provider.
+    Where the manifest names no golden batch, one is made of what each artefact scores on the CPU, and added.
 
     Raises `ExportError` if `out` is something else than a bundle, which is left alone, and `BundleError` if what was
     written does not verify, in which case what was there stays.
@@ -87,7 +80,7 @@ def pack(
     fresh = out.with_name(f"{out.name}.new")
     bundle = _write(fresh, manifest, files)
     if manifest.golden is None:
-        golden = make_golden(bundle, tolerance).model_dump_json(indent=1).encode()
+        golden = make_golden(bundle).model_dump_json(indent=1).encode()
         files = {**files, GOLDEN: golden}
         with_golden = manifest.model_copy(
             update={"golden": GOLDEN, "files": manifest.files | entries({GOLDEN: golden})}

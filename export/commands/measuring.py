@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from export.data.labelled import Unusable
+from export.data.labelled import tell_unusable
 from export.data.splits import SPLIT_NAMES
 from export.measuring.compare import compare
 from export.measuring.scored import open_judge, score
@@ -19,8 +19,6 @@ from export.reporting.report import Report, evaluate_bundle, write_report
 from stream.bundle.evaluation import ANY_HARM
 
 __all__ = ["add_commands"]
-
-_NAMED = 5  # unusable lines named on the terminal
 
 _DATA = """\
 The data are files, or folders of files, of JSON lines (*.jsonl, *.jsonl.gz), a labelled text or image in each:
@@ -77,7 +75,7 @@ def _evaluate(options: argparse.Namespace, say: Say) -> None:
     judge = open_judge(options.bundle, policy=options.policy, provider=options.provider)
     report = evaluate_bundle(judge, options.data, part=options.split, say=say)
     write_report(options.report, report)
-    _tell_unusable(report.unusable, say)
+    tell_unusable(report.unusable, say)
     _show(_headline(report))
     if report.counterfactual is not None:
         gap = report.counterfactual.gap
@@ -113,19 +111,12 @@ def _compare(options: argparse.Namespace, say: Say) -> None:
     scored = score(judges, options.data, part=options.split, say=say)
     say(f"comparing on {len(scored.ids):,} {scored.modality}s")
     comparison = compare(judges[0], judges[1], scored)
-    _tell_unusable(scored.unusable, say)
+    tell_unusable(scored.unusable, say)
     for table in comparison_tables(comparison):
         _show(table)
     if options.report:
         write_comparison(options.report, comparison)
         say(f"wrote {options.report / 'index.html'}, and the ids of what changed to changes.jsonl beside it")
-
-
-def _tell_unusable(unusable: Unusable, say: Say) -> None:
-    if unusable.count:
-        say(f"{unusable.count:,} lines could not be used:")
-    for bad in unusable.named[:_NAMED]:
-        say(f"  line {bad.line} of {bad.file}: {bad.why}")
 
 
 def _show(table: Table) -> None:

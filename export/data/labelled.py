@@ -20,6 +20,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from export.data.content import Content, Text, event_of, read_picture
 from export.data.dataset import BadLine
 from export.errors import ExportError
+from export.progress import Say
 from stream.bundle.manifest import Modality
 from stream.scoring.bare import PictureError
 
@@ -34,6 +35,7 @@ __all__ = [
     "chunks",
     "named_first",
     "read_rows",
+    "tell_unusable",
 ]
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
@@ -51,6 +53,9 @@ number. Images are decoded one by one, so more of them together would gain nothi
 
 MAX_NAMED = 1000
 """Unusable lines that are named; those after it are counted only."""
+
+_SAID = 5
+"""Unusable lines that are named on the terminal."""
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 
@@ -167,6 +172,14 @@ def chunks(rows: Iterable[Numbered]) -> Iterator[list[Numbered]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def tell_unusable(unusable: Unusable, say: Say) -> None:
+    """Say how many lines could not be used, and name the first of them."""
+    if unusable.count:
+        say(f"{unusable.count:,} lines could not be used:")
+        for bad in unusable.named[:_SAID]:
+            say(f"  line {bad.line} of {bad.file}: {bad.why}")
 
 
 def named_first(unusable: Unusable) -> str:

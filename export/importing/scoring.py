@@ -13,7 +13,17 @@ from export.counterfactual import Sentence
 from export.data.content import NOW, Text, event_of, why_unscored
 from export.data.dataset import BadLine
 from export.data.label_columns import LabelColumns, LabelTable
-from export.data.labelled import MAX_CHUNK_ROWS, Asking, Numbered, Unusable, bounded, chunks, named_first, read_rows
+from export.data.labelled import (
+    MAX_CHUNK_ROWS,
+    Asking,
+    Numbered,
+    Unusable,
+    bounded,
+    chunks,
+    named_first,
+    read_rows,
+    tell_unusable,
+)
 from export.data.splits import split_of
 from export.errors import ExportError
 from export.progress import Say
@@ -27,8 +37,6 @@ from stream.wiring import decode_limits
 __all__ = ["ScoredRows", "score_rows", "score_sentences"]
 
 _SAY_EVERY = 5  # slices: a large model takes minutes for one
-
-_NAMED = 5  # unusable lines that are said
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +129,4 @@ def _tell(unusable: Unusable, others: int, columns: LabelColumns, modality: Moda
         say(f"left out {others:,} {modality}s of roles that the model is not for")
     if columns.unknown:
         say(f"left aside labels that are no harm of this model: {', '.join(columns.unknown)}")
-    if unusable.count:
-        say(f"{unusable.count:,} lines could not be used:")
-        for bad in unusable.named[:_NAMED]:
-            say(f"  line {bad.line} of {bad.file}: {bad.why}")
+    tell_unusable(unusable, say)

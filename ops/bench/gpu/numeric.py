@@ -15,11 +15,12 @@ import numpy as np
 
 from ops.bench.gpu.forms import SHIPPED, WHOLE, Form
 from ops.bench.gpu.rows import Reason, Row, attempt
-from ops.bench.gpu.workload import AT_ANY_TIME, decoder_of, records_of, scorer_of
+from ops.bench.gpu.workload import decoder_of, records_of, scorer_of
 from ops.bench.texts import texts
 from stream.bundle import Bundle
 from stream.pipeline import Moderated, Pipeline
 from stream.policy import compile_policy
+from stream.scoring.golden import AT_ANY_TIME
 from stream.scoring.session import Provider
 from stream.settings import Settings
 from stream.uncertainty import Calibrator

@@ -14,6 +14,7 @@ from stream.decode import DecodeLimits, Decoder
 from stream.errors import BundleError
 from stream.events import EventBatch, LineRecord
 from stream.scoring.batching import MicroBatch
+from stream.scoring.golden import AT_ANY_TIME
 from stream.scoring.onnx import OnnxScorer
 from stream.scoring.session import OnnxSession
 from stream.scoring.tokenize import ModelInputs, WindowTokenizer
@@ -29,9 +30,6 @@ __all__ = [
     "texts_of",
     "tokenizer_of",
 ]
-
-AT_ANY_TIME = 4e9
-"""A moment after the creation of any made-up event, so that none is from the future: scores do not depend on time."""
 
 FIRST_WORD, LAST_WORD = 1000, 29_000
 """Ids of whole words in the vocabulary of BERT."""
