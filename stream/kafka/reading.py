@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from kafka import KafkaAdminClient
 from kafka import TopicPartition as AdminPartition
-from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError
+from kafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    KafkaConnectionError,
+    LeaderNotAvailableError,
+    NodeNotReadyError,
+    NotCoordinatorError,
+    NotLeaderForPartitionError,
+    UnknownBrokerIdError,
+)
+from kafka.errors import KafkaError as AdminError
 from kafka.protocol.consumer import IsolationLevel, OffsetSpec
 
 from stream.errors import BrokerError
@@ -37,8 +47,15 @@ FETCH_BYTES = 8_388_608
 
 COORDINATOR_MOVES = (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError)
 """A group's coordinator is being found: at the first use of groups on a cluster, and when a broker goes."""
-COORDINATOR_S = 15.0
-COORDINATOR_RETRY_S = 0.2
+LEADER_MOVES = (UnknownBrokerIdError, LeaderNotAvailableError, NotLeaderForPartitionError)
+"""A partition's leader is being elected: when a broker goes, and when one comes back that hung; its id is -1 then."""
+GONE = (KafkaConnectionError, NodeNotReadyError)
+"""The broker that was asked is not there."""
+MOVE_S = 30.0
+"""How long a move may take: brokers are given up after 9 s without a sign, and a cluster that starts takes longer."""
+MOVE_RETRY_S = 0.2
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +68,7 @@ class Bounds:
 
 def partitions(admin: KafkaAdminClient, settings: Settings, topic: str) -> int:
     """Number of partitions of a topic. Raises `BrokerError` if there is no such topic."""
-    with broker_errors(settings):
-        (description,) = admin.describe_topics([topic])
+    (description,) = _settled(lambda: admin.describe_topics([topic]), settings)
     if description["error_code"]:
         raise BrokerError(f"there is no topic {topic} at {settings.bootstrap_servers}; see `fairway topics check`")
     return len(description["partitions"])
@@ -60,42 +76,58 @@ def partitions(admin: KafkaAdminClient, settings: Settings, topic: str) -> int:
 
 def snapshot(admin: KafkaAdminClient, settings: Settings, topic: str) -> dict[int, Bounds]:
     """Where each partition of a topic starts and ends now, counting committed records only."""
-    numbers = range(partitions(admin, settings, topic))
-    with broker_errors(settings):
-        starts, ends = (
-            admin.list_partition_offsets(
-                {AdminPartition(topic, number): spec for number in numbers},
-                isolation_level=IsolationLevel.READ_COMMITTED,
-            )
-            for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
-        )
-    return {
-        number: Bounds(starts[AdminPartition(topic, number)].offset, ends[AdminPartition(topic, number)].offset)
-        for number in numbers
-    }
+    starts, ends = (_offsets(admin, settings, topic, spec) for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST))
+    return {number: Bounds(start, ends[number]) for number, start in starts.items()}
 
 
 def offsets_since(admin: KafkaAdminClient, settings: Settings, topic: str, since_ms: int) -> dict[int, int]:
     """Per partition, the offset of the first record written at or after a time; absent where there is none."""
-    numbers = range(partitions(admin, settings, topic))
-    with broker_errors(settings):
-        found = admin.list_partition_offsets({AdminPartition(topic, number): since_ms for number in numbers})
-    return {tp.partition: entry.offset for tp, entry in found.items() if entry.offset >= 0}
+    found = _offsets(admin, settings, topic, since_ms)
+    return {number: offset for number, offset in found.items() if offset >= 0}
 
 
 def committed(admin: KafkaAdminClient, settings: Settings, group: str) -> dict[Partition, int]:
     """What a consumer group has committed; partitions it never committed are absent."""
-    deadline = time.monotonic() + COORDINATOR_S
-    while True:
-        try:
-            with broker_errors(settings, but=COORDINATOR_MOVES):
-                offsets: Mapping[Any, Any] = admin.list_group_offsets(group)[group]  # kafka-python ships no types
-            break
-        except COORDINATOR_MOVES:
-            if time.monotonic() > deadline:
-                raise BrokerError(f"no broker of {settings.bootstrap_servers} coordinates the group {group}") from None
-            time.sleep(COORDINATOR_RETRY_S)
+    offsets: Mapping[Any, Any] = _settled(  # kafka-python ships no types
+        lambda: admin.list_group_offsets(group)[group],
+        settings,
+        moves=COORDINATOR_MOVES,
+        else_say=f"no broker of {settings.bootstrap_servers} coordinates the group {group}",
+    )
     return {Partition(tp.topic, tp.partition): entry.offset for tp, entry in offsets.items() if entry.offset >= 0}
+
+
+def _offsets(admin: KafkaAdminClient, settings: Settings, topic: str, spec: int | OffsetSpec) -> dict[int, int]:
+    """By partition, the offset that `spec` names among the committed records."""
+    asked = {AdminPartition(topic, number): spec for number in range(partitions(admin, settings, topic))}
+    found: Mapping[Any, Any] = _settled(
+        lambda: admin.list_partition_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED),
+        settings,
+        moves=LEADER_MOVES,
+        else_say=f"a partition of {topic} at {settings.bootstrap_servers} has no leader; start its broker",
+    )
+    return {tp.partition: entry.offset for tp, entry in found.items()}
+
+
+def _settled(
+    ask: Callable[[], T], settings: Settings, *, moves: tuple[type[AdminError], ...] = (), else_say: str = ""
+) -> T:
+    """What the cluster answers once it has settled: `moves` are waited out for at most `MOVE_S`, then comes `else_say`.
+
+    Connections that fail are waited out as well: kafka-python asks any broker it knows of, also one that has just gone.
+    """
+    deadline = time.monotonic() + MOVE_S
+    while time.monotonic() < deadline:
+        try:
+            with broker_errors(settings, but=(*moves, *GONE)):
+                return ask()
+        except (*moves, *GONE):
+            time.sleep(MOVE_RETRY_S)
+    try:
+        with broker_errors(settings, but=moves):
+            return ask()
+    except moves:
+        raise BrokerError(else_say) from None
 
 
 @asynccontextmanager

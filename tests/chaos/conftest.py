@@ -8,16 +8,13 @@ from typing import Any
 
 import pytest
 
-from stream.errors import BrokerError
 from stream.kafka import topics
 from stream.kafka.accounts import PartitionAudit
 from stream.kafka.audit import audit
 from stream.kafka.broker import LocalBroker
-from stream.kafka.clients import open_admin
-from stream.kafka.reading import snapshot
 from stream.settings import Settings
 from tests.conftest import own_settings
-from tests.workers import WorkerProcess, until
+from tests.workers import WorkerProcess
 
 FAULTY = Path(__file__).with_name("faulty_worker.py")
 SETTLE_S = 90.0
@@ -43,20 +40,8 @@ class Deployment:
         self.workers.append(WorkerProcess(self.settings.model_copy(update=overrides), log, arguments=arguments))
         return self.workers[-1]
 
-    def _broker_answers(self) -> bool:
-        """Whether the broker knows itself again: for some seconds after a fault it names no leader."""
-        admin = open_admin(self.settings)
-        try:
-            snapshot(admin, self.settings, self.settings.events_topic)
-        except BrokerError:
-            return False
-        finally:
-            admin.close()
-        return True
-
     def account(self, fault: str, *, expected: int) -> PartitionAudit:
         """Wait until all is decided, audit, print the outcome and assert that nothing is missing or contradicted."""
-        until(self._broker_answers, within_s=SETTLE_S)
         report = audit(self.settings, wait_s=SETTLE_S)
         total = report.total
         with self._capsys.disabled():

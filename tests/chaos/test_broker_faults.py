@@ -6,16 +6,23 @@ import json
 import resource
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 from typing import Any
 
 import pytest
+from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaConnectionError
 
 from ops.bench.texts import events
 from stream.errors import BrokerError
+from stream.kafka import reading
 from stream.kafka.broker import LocalBroker
 from stream.kafka.clients import open_admin
+from stream.kafka.reading import snapshot
+from stream.settings import Settings
 from tests.chaos.conftest import Deploy, Deployment
 from tests.traffic import Feed, produce
 from tests.workers import WorkerProcess, until
@@ -76,6 +83,28 @@ def test_one_of_three_brokers_killed(start_broker: StartBroker, deploy: Deploy) 
     assert worker.process.poll() is None
 
 
+def test_partitions_without_a_leader(
+    start_broker: StartBroker, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Offsets of a partition whose only broker is away are waited for, and who waits too long is told what to do."""
+    broker = start_broker(nodes=3)
+    settings = deploy(broker).settings
+    produce(settings, events(300))
+    broker.kill(3)
+    with closing(open_admin(settings)) as admin:
+        until(lambda: _leaderless(admin, settings), within_s=60)
+        monkeypatch.setattr(reading, "MOVE_S", 1.0)
+        with pytest.raises(BrokerError, match=r"has no leader; start its broker"):
+            snapshot(admin, settings, settings.events_topic)
+        monkeypatch.setattr(reading, "MOVE_S", 60.0)
+        with ThreadPoolExecutor() as pool:
+            found = pool.submit(snapshot, admin, settings, settings.events_topic)
+            time.sleep(1)
+            assert not found.done()
+            broker.restart(3)
+            assert sum(bounds.end - bounds.start for bounds in found.result(timeout=60).values()) == 300
+
+
 def test_produce_requests_that_time_out(backlog: Backlog) -> None:
     """Outputs whose requests time out are sent again under the same sequence numbers: nothing is lost or doubled."""
     broker, deployment, worker = backlog(20_000, unit_s=0.2, request_timeout_s=6.0)
@@ -125,6 +154,14 @@ def _has_ended(broker: LocalBroker) -> bool:
     except BrokerError:
         return True
     return False
+
+
+def _leaderless(admin: KafkaAdminClient, settings: Settings) -> bool:
+    try:
+        (topic,) = admin.describe_topics([settings.events_topic])
+    except KafkaConnectionError:  # of the killed one
+        return False
+    return any(partition["leader_id"] == -1 for partition in topic["partitions"])
 
 
 def _limit(deployment: Deployment, topic: str, size: int) -> None:
