@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from export.bundling.pack import CALIBRATION, CARD, EVALUATION, TOKENIZER, manifest_of, pack
 from export.counterfactual import Answers, Sentence, load_templates, measure_counterfactual, refuse_unfair
 from export.counterfactual.measure import MAX_GAP
-from export.data.dataset import HARMS, Dataset, read_dataset
+from export.data.dataset import HARMS, Dataset
 from export.data.items import items_of
 from export.data.sources import licence_of
-from export.data.splits import Splits, split
+from export.data.splits import Splits, read_split
 from export.errors import ExportError
 from export.graphs.parity import Flips, check_flips, count_flips
 from export.making.encoder import LIMITS as ENCODER_LIMITS
@@ -195,22 +195,12 @@ class _Judge:
 
 
 def _load(data: Path, say: Say) -> tuple[Dataset, Splits]:
-    dataset = read_dataset(data)
+    dataset, splits = read_split(data, say)
     licence_of(dataset.sources)  # before anything is made of texts that nobody may use
-    splits = split(dataset.texts)
-    _tell(dataset, splits, say)
     empty = [name for name, rows in splits.sizes().items() if not rows]
     if empty:
         raise ExportError(f"too few texts: {' and '.join(empty)} would be empty")
     return dataset, splits
-
-
-def _tell(dataset: Dataset, splits: Splits, say: Say) -> None:
-    say(f"read {len(dataset)} labelled texts of {len(np.unique(dataset.sources))} sources: {splits.sizes()}")
-    if dataset.held_out:
-        say(f"left out {dataset.held_out} lines of other splits than train")
-    for bad in dataset.bad:
-        say(f"left out line {bad.line} of {bad.file}: {bad.why}")
 
 
 def _read(reader: WindowTokenizer, model_input: TextInput, data: Dataset) -> Part:

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.data.dataset import HARMS, Dataset, join, read_dataset
-from export.data.splits import split
+from export.data.dataset import HARMS, Dataset, join
+from export.data.splits import read_split
 from export.errors import ExportError
 from export.functional import expand, read_library, to_dataset
 from export.models.encoder import Encoder, EncoderClassifier, read_minilm, save_classifier
@@ -52,11 +52,7 @@ def train(data: Path, out: Path, recipe: TrainingRecipe, *, place: Place, say: S
 
     Raises `ExportError` where data or an earlier training in `out` do not allow it.
     """
-    dataset = read_dataset(data)
-    splits = split(dataset.texts)
-    say(f"read {len(dataset)} labelled texts of {len(np.unique(dataset.sources))} sources: {splits.sizes()}")
-    for bad in dataset.bad:
-        say(f"left out line {bad.line} of {bad.file}: {bad.why}")
+    dataset, splits = read_split(data, say)
     trained = train_on(
         dataset,
         splits.train,

@@ -8,8 +8,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from export.data.dataset import read_dataset
-from export.data.splits import split
+from export.data.splits import read_split
 from export.measuring.rotations import ROTATIONS, rotate
 from export.progress import Say
 
@@ -58,7 +57,7 @@ def _rotate(options: argparse.Namespace, say: Say) -> None:
     from export.training.place import find_place  # noqa: PLC0415
     from export.training.recipe import read_recipe  # noqa: PLC0415
 
-    data = read_dataset(options.data)
+    data, splits = read_split(options.data, say)
     if options.recipe is None:
         learner = lite_learner(data, lite.Training(), model_input=LITE.input, say=say)
     else:
@@ -72,7 +71,7 @@ def _rotate(options: argparse.Namespace, say: Say) -> None:
             say=say,
         )
     rotations = [rotation for rotation in ROTATIONS if not options.only or rotation.name in options.only]
-    for result in rotate(data, split(data.texts), learner, rotations=rotations):
+    for result in rotate(data, splits, learner, rotations=rotations):
         say(f"{result.rotation}: macro {result.macro:.4f}")
         sys.stdout.write(json.dumps({**asdict(result), "macro": result.macro}) + "\n")
         sys.stdout.flush()

@@ -11,14 +11,17 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from export.data.dataset import Dataset, read_dataset
 from export.errors import ExportError
+from export.progress import Say
 
-__all__ = ["SPLIT_NAMES", "SplitName", "Splits", "check_disjoint", "split", "split_of", "text_digest"]
+__all__ = ["SPLIT_NAMES", "SplitName", "Splits", "check_disjoint", "read_split", "split", "split_of", "text_digest"]
 
 SplitName = Literal["train", "validation", "calibration", "test"]
 
@@ -48,6 +51,18 @@ class Splits:
     def sizes(self) -> dict[SplitName, int]:
         """Number of rows of each split."""
         return {name: len(getattr(self, name)) for name in SPLIT_NAMES}
+
+
+def read_split(data: Path, say: Say) -> tuple[Dataset, Splits]:
+    """Read the labelled texts in the folder `data`, split them, and say what was left out. Raises `ExportError`."""
+    dataset = read_dataset(data)
+    splits = split(dataset.texts)
+    say(f"read {len(dataset)} labelled texts of {len(np.unique(dataset.sources))} sources: {splits.sizes()}")
+    if dataset.held_out:
+        say(f"left out {dataset.held_out} lines of other splits than train")
+    for bad in dataset.bad:
+        say(f"left out line {bad.line} of {bad.file}: {bad.why}")
+    return dataset, splits
 
 
 def text_digest(text: str) -> str:
