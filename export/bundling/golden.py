@@ -12,7 +12,7 @@ import numpy as np
 from export.bundling.golden_images import golden_images
 from export.errors import ExportError
 from stream.bundle import Bundle, ImageInput
-from stream.bundle.golden import Golden
+from stream.bundle.golden import Golden, GoldenLogits
 from stream.scoring.golden import golden_logits
 from stream.scoring.opening import open_scorer
 from stream.scoring.session import Provider
@@ -61,9 +61,11 @@ def make_golden(bundle: Bundle) -> Golden:
     rows = {artefact: _score(bundle, artefact, events) for artefact in dict.fromkeys(artefacts.values())}
     return Golden(
         made_with=f"onnxruntime {_onnxruntime_version()} on cpu",
-        tolerance={provider: TOLERANCE[provider] for provider in artefacts},
         events=events,
-        logits={provider: rows[artefact] for provider, artefact in artefacts.items()},
+        expected={
+            provider: GoldenLogits(tolerance=TOLERANCE[provider], logits=rows[artefact])
+            for provider, artefact in artefacts.items()
+        },
     )
 
 

@@ -56,13 +56,13 @@ def golden_logits(scorer: Scorer, events: Sequence[str]) -> NDArray[np.float32]:
 
 def refuse_other_logits(scorer: Scorer, golden: Golden, *, provider: Literal["cpu", "cuda"], name: str) -> float:
     """The largest difference of any logit from the golden one; raise `BundleError` where it is beyond the tolerance."""
-    if provider not in golden.tolerance:
+    if provider not in golden.expected:
         raise BundleError(
             f"the golden batch of {name} holds no logits for {provider}: pack the bundle for it, or set provider to "
-            f"{' or '.join(sorted(golden.tolerance))}"
+            f"{' or '.join(sorted(golden.expected))}"
         )
-    tolerance = golden.tolerance[provider]
-    found, expected = golden_logits(scorer, golden.events), np.array(golden.logits[provider])
+    tolerance = golden.expected[provider].tolerance
+    found, expected = golden_logits(scorer, golden.events), np.array(golden.expected[provider].logits)
     difference = np.abs(found - expected)
     if np.isnan(difference).all():
         raise BundleError(f"{name} gives no logits for any of its golden events on {provider}: export it again")
