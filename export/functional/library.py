@@ -210,7 +210,7 @@ def _fill(words: str, fillings: Mapping[str, str]) -> str:
 
 
 def _article(noun: str) -> str:
-    return "an" if noun[0] in "aeiou" else "a"
+    return "an" if noun[0].lower() in "aeiou" else "a"
 
 
 def _slot_name(slot: str) -> tuple[str, bool]:
