@@ -76,13 +76,14 @@ def partitions(admin: KafkaAdminClient, settings: Settings, topic: str) -> int:
 
 def snapshot(admin: KafkaAdminClient, settings: Settings, topic: str) -> dict[int, Bounds]:
     """Where each partition of a topic starts and ends now, counting committed records only."""
-    starts, ends = (_offsets(admin, settings, topic, spec) for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST))
+    count = partitions(admin, settings, topic)
+    starts, ends = (_offsets(admin, settings, topic, count, spec) for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST))
     return {number: Bounds(start, ends[number]) for number, start in starts.items()}
 
 
 def offsets_since(admin: KafkaAdminClient, settings: Settings, topic: str, since_ms: int) -> dict[int, int]:
     """Per partition, the offset of the first record written at or after a time; absent where there is none."""
-    found = _offsets(admin, settings, topic, since_ms)
+    found = _offsets(admin, settings, topic, partitions(admin, settings, topic), since_ms)
     return {number: offset for number, offset in found.items() if offset >= 0}
 
 
@@ -97,9 +98,11 @@ def committed(admin: KafkaAdminClient, settings: Settings, group: str) -> dict[P
     return {Partition(tp.topic, tp.partition): entry.offset for tp, entry in offsets.items() if entry.offset >= 0}
 
 
-def _offsets(admin: KafkaAdminClient, settings: Settings, topic: str, spec: int | OffsetSpec) -> dict[int, int]:
-    """By partition, the offset that `spec` names among the committed records."""
-    asked = {AdminPartition(topic, number): spec for number in range(partitions(admin, settings, topic))}
+def _offsets(
+    admin: KafkaAdminClient, settings: Settings, topic: str, count: int, spec: int | OffsetSpec
+) -> dict[int, int]:
+    """By each of `count` partitions, the offset that `spec` names among the committed records."""
+    asked = {AdminPartition(topic, number): spec for number in range(count)}
     found: Mapping[Any, Any] = _settled(
         lambda: admin.list_partition_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED),
         settings,
