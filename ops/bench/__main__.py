@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -199,10 +200,7 @@ async def _produce(servers: str, topic: str, values: Iterator[bytes]) -> None:
 
 
 def measure(bench: Bench, rounds: int) -> dict[str, float]:
-    """Run everything; both sides of each ratio in turn, `rounds` times, medians of ratios.
-
-    The loops without Kafka run before and after the worker that they are compared with: a machine's speed drifts.
-    """
+    """Run everything; both sides of each ratio in turn, `rounds` times, medians of ratios."""
     short = bench.fill("short", FAST, median_words=9)
     stock = bench.fill("stock", STOCK, median_words=9)
     real = bench.fill("real", FAST // 4, median_words=18)
@@ -211,26 +209,19 @@ def measure(bench: Bench, rounds: int) -> dict[str, float]:
     ratios: dict[str, list[float]] = {target.key: [] for target in TARGETS}
     rates: dict[str, list[float]] = {}
     sample = list(texts(20_000))
-
-    def lite_alone() -> float:
-        return bare_loop(LITE, sample, batch=1024)
-
-    def encoder_alone() -> float:
-        return bare_loop(MODERATOR, sample[:2048], batch=1024, call_rows=ENCODER_ROWS)
-
+    lite_alone = partial(bare_loop, LITE, sample, batch=1024)
+    encoder_alone = partial(bare_loop, MODERATOR, sample[:2048], batch=1024, call_rows=ENCODER_ROWS)
     for _ in range(rounds):
         raw = bench.rate("copy-raw", "short", short)
         copy = bench.rate("copy-fairway", "short", short)
         full = bench.rate("full-fairway", "short", short)
         faust_copy = bench.rate("copy-faust", "stock", stock)
         faust_full = bench.rate("full-faust", "stock", stock)
-        before = lite_alone()
-        lite = bench.rate("full-fairway", "real", real, bundle=str(LITE))
-        alone = (before + lite_alone()) / 2
+        lite, alone = _between(lite_alone, lambda: bench.rate("full-fairway", "real", real, bundle=str(LITE)))
         scorer = scorer_loop(LITE, sample, batch=1024)
-        before = encoder_alone()
-        moderator = bench.rate("full-fairway", "encoder", encoder, bundle=str(MODERATOR))
-        moderator_alone = (before + encoder_alone()) / 2
+        moderator, moderator_alone = _between(
+            encoder_alone, lambda: bench.rate("full-fairway", "encoder", encoder, bundle=str(MODERATOR))
+        )
         one = bench.rate_of_group("slow-fairway", slow, workers=1)
         two = bench.rate_of_group("slow-fairway", slow, workers=2)
         for name, value in {
@@ -258,6 +249,13 @@ def measure(bench: Bench, rounds: int) -> dict[str, float]:
         ratios["two_workers_vs_one"].append(two / one)
     results = {key: median(values) for key, values in (ratios | rates).items()}
     return results | _memory(bench) | _latency(bench, results["full_per_s"])
+
+
+def _between(alone: Callable[[], float], worker: Callable[[], float]) -> tuple[float, float]:
+    """The worker's rate, and the mean of that of the loop alone before and after it: a machine's speed drifts."""
+    before = alone()
+    rate = worker()
+    return rate, (before + alone()) / 2
 
 
 def _memory(bench: Bench) -> dict[str, float]:
