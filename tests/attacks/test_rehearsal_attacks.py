@@ -147,7 +147,7 @@ def _shift(golden: dict[str, object]) -> None:
     golden["expected"]["cpu"]["logits"][3][1] += 1.0  # type: ignore[index] # a matrix, as json gives it
 
 
-def said(tolerance: float, logits: list[list[float]]) -> dict[str, object]:
+def on_cpu(tolerance: float, logits: list[list[float]]) -> dict[str, object]:
     """What a golden batch says of one provider."""
     return {"cpu": {"tolerance": tolerance, "logits": logits}}
 
@@ -162,9 +162,9 @@ def test_model_that_scores_something_else(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "complaint"),
     [
-        ("expected", said(2, [[0.0] * 6] * 16), "expected.cpu.tolerance: Input should be less than or equal to 1"),
-        ("expected", said(0.1, [[0.0] * 6]), "has not a row on cpu for each of 16 events"),
-        ("expected", said(0.1, [[0.0] * 5] * 16), "a logit for each of 6 harms"),
+        ("expected", on_cpu(2, [[0.0] * 6] * 16), "expected.cpu.tolerance: Input should be less than or equal to 1"),
+        ("expected", on_cpu(0.1, [[0.0] * 6]), "has not a row on cpu for each of 16 events"),
+        ("expected", on_cpu(0.1, [[0.0] * 5] * 16), "a logit for each of 6 harms"),
         ("expected", {}, "at least 1 item"),
         ("events", [], "at least 1 item"),
         ("events", ["{}"] * 65, "at most 64 items"),
